@@ -1,0 +1,231 @@
+"""What a notebook leaves behind: tables, figures, claims beside the paper's, and the record of how they were made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+import difcore
+from difcore.files import PROJECT_DIR, atomic_json, atomic_text, atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VERDICTS = ("holds", "does not hold", "not comparable")
+PNG_DPI = 200
+_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+class NeedsData(RuntimeError):
+    """Data that this machine does not have; the batch reports the notebook as skipped, not as failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One statement of the paper beside our measurement of it.
+
+    Attributes
+    ----------
+    text : str
+        The statement, in a sentence.
+    paper, ours : str, number or None
+        The published value and ours, in the units ``text`` names; None where there is no value.
+    verdict : {"holds", "does not hold", "not comparable"}
+    why : str
+        The reason for the verdict; required unless it is "holds".
+
+    Raises
+    ------
+    ValueError
+        For an unknown verdict, or one other than "holds" without a reason.
+    """
+
+    text: str
+    paper: str | float | None
+    ours: str | float | None
+    verdict: str
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
+        if self.verdict != "holds" and not self.why:
+            raise ValueError(f"verdict {self.verdict!r} needs a reason (why=...)")
+
+
+def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """The claims as a table with columns claim, paper, ours, verdict, why; one row each."""
+    columns = ["claim", "paper", "ours", "verdict", "why"]
+    return pd.DataFrame([dataclasses.astuple(claim) for claim in claims], columns=columns)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on: python, torch, numpy, difcore. Imports none of them."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found | {"difcore": difcore.__version__}
+
+
+def git_commit(folder: Path = PROJECT_DIR) -> str:
+    """Hash of the commit checked out in ``folder``, with "-dirty" if tracked files differ; "unknown" without git.
+
+    ``folder`` has to be the root of a repository, so that a copy inside someone else's repository is not mistaken.
+    """
+    if not (folder / ".git").exists():
+        return "unknown"
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip() or "unknown"
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: numpy unwrapped, paths as text, tuples as lists, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, torch tensors
+        value = value.tolist()
+        return plain(value) if isinstance(value, list) else plain_scalar(value)
+    return plain_scalar(value)
+
+
+def plain_scalar(value: Any) -> Any:
+    """One JSON scalar; anything unknown becomes its text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def read_record(output_dir: Path | str) -> dict[str, Any]:
+    """The run.json of ``output_dir``, or an empty mapping where there is none."""
+    path = Path(output_dir) / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def artefact_files(record: Mapping[str, Any]) -> list[str]:
+    """Names of the files that the run recorded in ``record`` wrote."""
+    if not record:
+        return []
+    tables = [f"{key}.csv" for key in record["tables"]]
+    figures = [f"{key}.{suffix}" for key in record["figures"] for suffix in ("png", "pdf")]
+    return [*tables, *figures, "claims.json", "run.json"]
+
+
+def clear_artefacts(output_dir: Path | str) -> None:
+    """Remove what an earlier save_artefact left in ``output_dir``; other files (checkpoints, caches) stay."""
+    for name in artefact_files(read_record(output_dir)):
+        with suppress(FileNotFoundError):
+            (Path(output_dir) / name).unlink()
+
+
+def _save_figure(figure: Figure, stem: Path) -> None:
+    """``stem``.png and ``stem``.pdf, without dates or program names: equal figures give equal bytes."""
+    from matplotlib import rc_context
+
+    layout: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.05}
+    with rc_context({"pdf.fonttype": 42}):  # text stays text: selectable, searchable
+        metadata: dict[str, None] = {"Creator": None, "Producer": None, "CreationDate": None}
+        atomic_write(stem.with_suffix(".pdf"), lambda p: figure.savefig(p, metadata=metadata, **layout))
+        atomic_write(
+            stem.with_suffix(".png"), lambda p: figure.savefig(p, dpi=PNG_DPI, metadata={"Software": None}, **layout)
+        )
+
+
+def _save_table(table: pd.DataFrame, path: Path) -> None:
+    """``table`` as CSV; an index that carries names (a matrix) is kept, a mere row count is not."""
+    counted = isinstance(table.index, pd.RangeIndex) and table.index.name is None
+    atomic_text(path, table.to_csv(index=not counted, lineterminator="\n"))
+
+
+def save_artefact(
+    output_dir: Path | str,
+    name: str,
+    *,
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Figure],
+    claims: Sequence[Claim],
+    parameters: Mapping[str, Any],
+    seed: int | None,
+    n: int | str,
+    seconds: float,
+    weights: Mapping[str, str],
+    data: str = "",
+) -> Path:
+    """Write one artefact's tables, figures, claims and record into ``output_dir``, each file whole or not at all.
+
+    Parameters
+    ----------
+    output_dir : path
+        Made if absent. What an earlier call left here is removed first.
+    name : str
+        The notebook's name, e.g. "03_published_detection".
+    tables, figures : mapping of key to DataFrame, key to matplotlib Figure
+        Written as <key>.csv; as <key>.png (200 dpi) and <key>.pdf. Keys: lower case, digits, ``_``, ``-``.
+        Figures stay open.
+    claims : sequence of Claim
+    parameters : mapping
+        The values the notebook ran with.
+    seed, n : int or None, int or text
+        Seed of the run; number of images or samples behind the numbers ("10 + 10 per generator").
+    seconds : float
+        Time of the computation in s.
+    weights : mapping
+        Name of each weights file used to its SHA-256.
+    data : str
+        Where the images come from, shown as the artefact's label in the report; default: the profile's.
+
+    Returns
+    -------
+    Path
+        ``output_dir``.
+
+    Raises
+    ------
+    ValueError
+        For a key that is no plain file name.
+    """
+    for key in (*tables, *figures):
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"key {key!r}: only lower case, digits, '_' and '-', starting with a letter or digit")
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_artefacts(folder)
+    for key, table in tables.items():
+        _save_table(table, folder / f"{key}.csv")
+    for key, figure in figures.items():
+        _save_figure(figure, folder / key)
+    atomic_json(folder / "claims.json", [plain(dataclasses.asdict(claim)) for claim in claims])
+    record = {
+        "name": name,
+        "parameters": parameters,
+        "seed": seed,
+        "n": n,
+        "seconds": round(seconds, 3),
+        "data": data,
+        "weights": weights,
+        "versions": versions(),
+        "commit": git_commit(),
+        "tables": list(tables),
+        "figures": list(figures),
+    }
+    atomic_json(folder / "run.json", plain(record))
+    return folder

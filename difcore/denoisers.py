@@ -1,0 +1,242 @@
+"""Residual filters f_D: DnCNN-S and the Gaussian high-pass, their weights and their bias F_DnCNN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes, sha256_file
+
+PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
+NOISE_UNIT = 10 / 255  # the network's output 1.0 stands for this much noise: the middle of sigma in [5, 15]
+SHIPPED = {"photos": DATA_DIR / "dncnn_photos.safetensors", "scenes": DATA_DIR / "dncnn_scenes.safetensors"}
+DEFAULT_DENOISER = "photos"
+BORDER = 32  # px from the edge beyond which a stack of 17 3x3 convolutions no longer sees it (17), with a margin
+
+
+class DnCNN(nn.Module):
+    """DnCNN-S: 17 convolutions 3x3 with 64 features that estimate the noise in an image.
+
+    conv+ReLU, 15 x (conv+BN+ReLU), conv; no convolution has a bias (supplement A.2 and the official code).
+    Input and output are scaled inside (x - 1/2 in, units of 10/255 out): the same family of functions as the
+    paper's, but one that a CPU can train.
+
+    Parameters
+    ----------
+    depth, features : int
+        17 and 64 in the paper; smaller ones are for tests.
+    """
+
+    def __init__(self, depth: int = 17, features: int = 64) -> None:
+        super().__init__()
+
+        def conv(c_in: int, c_out: int) -> nn.Conv2d:
+            return nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+
+        layers: list[nn.Module] = [conv(3, features), nn.ReLU()]
+        for _ in range(depth - 2):
+            layers += [conv(features, features), nn.BatchNorm2d(features), nn.ReLU()]
+        self.first = nn.Sequential(*layers[:2])
+        self.middle = nn.Sequential(*layers[2:])
+        self.last = conv(features, 3)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.orthogonal_(module.weight, gain=2**0.5)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor, autocast: bool = False) -> Tensor:
+        """Noise estimate, same shape and units as ``x`` (B, 3, H, W) in [0, 1].
+
+        ``autocast`` runs the 15 middle layers in bfloat16; the two that touch pixels stay in float32, because
+        8 bits of mantissa are as coarse as the 8-bit image itself.
+        """
+        h = self.first(x - 0.5)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
+            h = self.middle(h)
+        return self.last(h.float()) * NOISE_UNIT
+
+
+class FoldedDnCNN:
+    """A trained DnCNN made fast for inference: batch-norm folded into the convolutions, channels-last, fused ReLU.
+
+    Computes what ``DnCNN.eval()`` does, up to rounding. Maps (B, 3, H, W) in [0, 1] to the noise estimate.
+    """
+
+    def __init__(self, model: DnCNN, device: str = "cpu", bfloat16: bool = False) -> None:
+        layers = [*model.first, *model.middle, model.last]
+        self.bfloat16 = bfloat16
+        self.layers: list[tuple[Tensor, Tensor | None]] = []
+        for layer, follower in zip(layers, [*layers[1:], nn.Identity()], strict=True):
+            if not isinstance(layer, nn.Conv2d):
+                continue
+            weight, bias = layer.weight.detach(), None
+            if isinstance(follower, nn.BatchNorm2d):
+                norm = follower
+                assert norm.running_mean is not None and norm.running_var is not None
+                weight, bias = fuse_conv_bn_weights(
+                    weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+            weight = weight.detach().to(device, memory_format=torch.channels_last)
+            self.layers.append((weight, None if bias is None else bias.detach().to(device)))
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        h = (x - 0.5).contiguous(memory_format=torch.channels_last)
+        last = len(self.layers) - 1
+        for k, (weight, bias) in enumerate(self.layers):
+            if self.bfloat16 and 0 < k < last:  # the layers that touch pixels keep float32, as in training
+                h, weight = h.bfloat16(), weight.bfloat16()
+                bias = None if bias is None else bias.bfloat16()
+            elif self.bfloat16:
+                h = h.float()
+            h = conv_relu(h, weight, bias) if k < last else F.conv2d(h, weight, bias, padding=1)
+        return h * NOISE_UNIT
+
+
+def conv_relu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """relu(conv3x3(x)), in one pass over memory where oneDNN offers it (CPU), in two elsewhere."""
+    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        # The operator behind torch.compile's CPU fusion; without it a separate ReLU costs a tenth of the time.
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, [1, 1], [1, 1], [1, 1], 1, "relu", [], "")
+    return F.conv2d(x, weight, bias, padding=1).relu_()
+
+
+def gaussian_high_pass(x: Tensor, sigma: float = 1.0) -> Tensor:
+    """X - blur(X), the reference filter of Tab. A; reflecting borders, kernel cut at 3 sigma.
+
+    The paper does not give sigma; 1 px is ours.
+    """
+    radius = max(1, round(3 * sigma))
+    t = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-(t**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
+    blurred = F.pad(x, (radius,) * 4, mode="reflect")
+    blurred = F.conv2d(F.conv2d(blurred, kernel, groups=x.shape[1]), kernel.mT, groups=x.shape[1])
+    return x - blurred
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A residual filter with its bias: calling it gives R = f_D(X) - F_D (supplement, equation 1).
+
+    Attributes
+    ----------
+    name : str
+    filter : callable
+        Maps (B, 3, H, W) float32 in [0, 1] to the same shape.
+    bias : Tensor (3, S, S) or None
+        F_DnCNN: mean residual of the filter's own training set. None only for filters that have none by design.
+    hash : str
+        SHA-256 of what determines the residuals; part of the cache's key.
+    metadata : mapping
+        Data, steps, seed, PSNR of the training.
+    pad : int
+        px of zeros added before the filter and cut after it.
+    """
+
+    name: str
+    filter: Callable[[Tensor], Tensor]
+    bias: Tensor | None
+    hash: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    pad: int = PAD
+    device: str = "cpu"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Residuals (B, 3, H, W) of images ``x`` (B, 3, H, W) in [0, 1], in the images' units.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` is not a batch of RGB images.
+        """
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"expected images of shape (B, 3, H, W), got {tuple(x.shape)}")
+        p, (height, width) = self.pad, x.shape[2:]
+        out = self.filter(F.pad(x.to(self.device), (p,) * 4))[:, :, p : p + height, p : p + width]
+        return out if self.bias is None else out - bias_for_size(self.bias, height, width)
+
+
+def bias_for_size(bias: Tensor, height: int, width: int) -> Tensor:
+    """F_DnCNN for a crop of another size than it was measured at, (3, height, width).
+
+    The bias is a border pattern plus a constant: far from the border the filter is shift-invariant. A smaller size
+    keeps the four corners and drops middle rows and columns; a larger one inserts, in the middle, the mean of the rows
+    (columns) that do not see the border.
+    """
+    for axis, size in ((1, height), (2, width)):
+        stored = bias.shape[axis]
+        first = bias.narrow(axis, 0, min((size + 1) // 2, (stored + 1) // 2))
+        tail = min(size // 2, stored // 2)
+        last = bias.narrow(axis, stored - tail, tail)
+        extra = size - first.shape[axis] - tail
+        inner = bias.narrow(axis, BORDER, stored - 2 * BORDER) if stored > 2 * BORDER else bias
+        middle = inner.mean(axis, keepdim=True).expand(*(extra if a == axis else n for a, n in enumerate(bias.shape)))
+        bias = torch.cat([first, middle, last], axis)
+    return bias
+
+
+def save_denoiser(path: Path | str, model: DnCNN, bias: Tensor, metadata: Mapping[str, Any]) -> Path:
+    """Write weights (float32), F_DnCNN (float16) and metadata as safetensors."""
+    tensors = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    shape = {"depth": len(model.middle) // 3 + 2, "features": model.last.in_channels}
+    return atomic_safetensors(path, {**tensors, "bias": bias.half()}, {**metadata, **shape, "kind": "dncnn"})
+
+
+def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
+    """Model in eval mode, F_DnCNN (3, S, S) and metadata of a file written by ``save_denoiser``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, or is not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no denoiser weights at {path}")
+    try:
+        with safe_open(path, "pt") as stream:
+            metadata = {key: json.loads(value) for key, value in (stream.metadata() or {}).items()}
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
+        bias = tensors.pop("bias").float()
+        model = DnCNN(metadata["depth"], metadata["features"])
+        state = model.state_dict()
+        model.load_state_dict({**{k: v for k, v in state.items() if k.endswith("num_batches_tracked")}, **tensors})
+    except (SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a difcore denoiser: {error}") from error
+    return model.eval(), bias, metadata
+
+
+def load_denoiser(name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False) -> Denoiser:
+    """The denoiser shipped as ``"photos"`` or ``"scenes"``, the ``"highpass"``, or the one stored in a file.
+
+    Parameters
+    ----------
+    name : str or path
+    device : str
+        "cpu" or "cuda".
+    bfloat16 : bool
+        Run the 15 middle layers in bfloat16: faster on GPUs and on CPUs with AMX. Residuals differ by rounding, so
+        they are cached apart.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is no denoiser.
+    """
+    if name == "highpass":
+        return Denoiser("highpass", gaussian_high_pass, None, sha256_bytes(b"highpass-sigma-1.0"), pad=0, device=device)
+    path = SHIPPED.get(str(name), Path(name))
+    model, bias, metadata = read_dncnn(path)
+    digest = sha256_bytes(sha256_file(path).encode(), b"bfloat16" if bfloat16 else b"")
+    label = str(name) if str(name) in SHIPPED else path.stem
+    return Denoiser(label, FoldedDnCNN(model, device, bfloat16), bias.to(device), digest, metadata, device=device)

@@ -1,0 +1,222 @@
+"""Fit, evaluate, detect and cross-detect on folders of images: what the command line does, as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from difcore.correlation import cross_detection
+from difcore.denoisers import Denoiser
+from difcore.files import sha256_bytes
+from difcore.fingerprints import Fingerprint
+from difcore.fit import DifPlan, fit_dif, fit_marra18
+from difcore.images import Skipped, find_generators
+from difcore.residuals import ResidualSet, residuals_of
+from difcore.stats import Detection, as_row, detection
+
+METHODS = ("dif", "marra18")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fingerprint, how it does on images it never saw (None if none were held out), and what was skipped."""
+
+    fingerprint: Fingerprint
+    held_out: Detection | None
+    skipped: tuple[Skipped, ...]
+
+
+def split(n: int, train: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Random disjoint indices (train, rest) of ``n`` images; ``train`` None takes all.
+
+    Raises
+    ------
+    ValueError
+        If fewer than ``train`` images are there.
+    """
+    if train is not None and train > n:
+        raise ValueError(f"asked for {train} training images, only {n} are usable")
+    order = rng.permutation(n)
+    return order[:train], order[train:] if train is not None else order[:0]
+
+
+def draw(hashes: Sequence[str], train: int | None, seed: int) -> list[int]:
+    """Indices of the training images: those first in an order that depends on the seed and their content alone.
+
+    So a set of images shared by several generators is divided in the same way for each. Half, if ``train`` is None.
+    """
+    count = len(hashes) // 2 if train is None else train
+    if count > len(hashes):
+        raise ValueError(f"asked for {count} training images, only {len(hashes)} are usable")
+    return sorted(range(len(hashes)), key=lambda i: sha256_bytes(f"{seed}:{hashes[i]}".encode()))[:count]
+
+
+def untrained(residuals: ResidualSet, trained: set[str]) -> np.ndarray:
+    """Residuals of the images whose hash is not in ``trained``, (N, 3, H, W)."""
+    return residuals.take([i for i, digest in enumerate(residuals.hashes) if digest not in trained]).values
+
+
+def unique(residuals: ResidualSet) -> ResidualSet:
+    """Without repeated images: a copy in both train and test would be a leak."""
+    _, first = np.unique(np.array(residuals.hashes), return_index=True)
+    return residuals if len(first) == len(residuals) else residuals.take(np.sort(first))
+
+
+def fit_folders(
+    real: Path | str | Sequence[Path],
+    fake: Path | str | Sequence[Path],
+    denoiser: Denoiser,
+    plan: DifPlan = DifPlan(),
+    method: str = "dif",
+    train: int | None = None,
+    crop: int = 256,
+    jpeg: int | None = None,
+    name: str = "",
+    device: str = "cpu",
+    progress: bool = False,
+) -> FitResult:
+    """Fit a fingerprint to two folders, and measure it on the images not drawn for training.
+
+    Parameters
+    ----------
+    train : int or None
+        N_S: images of each class to train on, drawn with ``plan.seed``; the rest is held out. None: train on all.
+    jpeg : int or None
+        Give both classes this last encoding.
+
+    Raises
+    ------
+    FolderError, ImageError, ValueError
+        Folders without images, no usable image, an unknown method, too few images, an image in both classes.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+    sets = {
+        label: unique(residuals_of(source, denoiser, crop, jpeg, progress=progress))
+        for label, source in (("real", real), ("fake", fake))
+    }
+    if shared := set(sets["real"].hashes) & set(sets["fake"].hashes):
+        raise ValueError(f"{len(shared)} images are in both the real and the fake folder")
+    rng = np.random.default_rng(plan.seed)
+    index = {label: split(len(s), train, rng) for label, s in sets.items()}
+    x = {label: sets[label].values[np.sort(index[label][0])] for label in sets}
+    if method == "dif":
+        fingerprint = fit_dif(x["real"], x["fake"], plan, name, device, progress)
+    else:
+        fingerprint = fit_marra18(x["real"], x["fake"], name)
+    facts = {**fingerprint.metadata, "denoiser": denoiser.name, "denoiser_sha256": denoiser.hash, "jpeg": jpeg}
+    fingerprint = Fingerprint(fingerprint.pattern, fingerprint.mu_real, fingerprint.mu_fake, method, name, facts)
+    rest = {label: np.sort(index[label][1]) for label in sets}
+    held_out = None
+    if all(len(r) for r in rest.values()):
+        rho = {label: fingerprint.scores(sets[label].values[rest[label]]) for label in sets}
+        held_out = detection(rho["real"], rho["fake"], fingerprint.threshold)
+    return FitResult(fingerprint, held_out, tuple(chain(*(s.skipped for s in sets.values()))))
+
+
+def evaluate_folders(
+    fingerprint: Fingerprint,
+    real: Path | str | Sequence[Path],
+    fake: Path | str | Sequence[Path],
+    denoiser: Denoiser,
+    jpeg: int | None = None,
+    progress: bool = False,
+) -> tuple[Detection, dict[str, np.ndarray], tuple[Skipped, ...]]:
+    """Detection on two folders with the fingerprint's own centres, the correlations of each class, what was skipped."""
+    sets = {
+        label: residuals_of(source, denoiser, fingerprint.crop, jpeg, progress=progress)
+        for label, source in (("real", real), ("fake", fake))
+    }
+    rho = {label: fingerprint.scores(s.values).numpy() for label, s in sets.items()}
+    result = detection(rho["real"], rho["fake"], fingerprint.threshold)
+    return result, rho, tuple(chain(*(s.skipped for s in sets.values())))
+
+
+def detect_images(
+    fingerprints: Sequence[Fingerprint], images: Sequence[Path], denoiser: Denoiser, progress: bool = False
+) -> tuple[pd.DataFrame, tuple[Skipped, ...]]:
+    """Each image against each fingerprint, best match first for each image.
+
+    Returns
+    -------
+    table : image, fingerprint, rho, threshold, margin, generated
+        ``margin``: rho on a scale where 0 is mu_real and 1 mu_fake, comparable between fingerprints; generated if
+        above 1/2.
+    skipped
+
+    Raises
+    ------
+    ValueError
+        If the fingerprints were fitted at different crops.
+    """
+    crops = {f.crop for f in fingerprints}
+    if len(crops) != 1:
+        raise ValueError(f"fingerprints of different sizes cannot be compared: {sorted(crops)} px")
+    residuals = residuals_of(list(images), denoiser, crops.pop(), progress=progress)
+    tables = []
+    for k, fingerprint in enumerate(fingerprints):
+        rho = fingerprint.scores(residuals.values).numpy()
+        gap = fingerprint.mu_fake - fingerprint.mu_real
+        margin = (rho - fingerprint.mu_real) / gap if gap else np.zeros_like(rho)
+        facts = {"image": residuals.names, "fingerprint": fingerprint.name or str(k), "rho": rho}
+        facts |= {"threshold": fingerprint.threshold, "margin": margin}
+        tables.append(pd.DataFrame({**facts, "generated": fingerprint.decide(residuals.values).numpy()}))
+    table = pd.concat(tables, ignore_index=True)
+    order = table.assign(rank=table.image.map({name: k for k, name in enumerate(residuals.names)}))
+    order = order.sort_values(["rank", "margin"], ascending=[True, False]).drop(columns="rank")
+    return order.reset_index(drop=True), residuals.skipped
+
+
+def cross_detect(
+    root: Path | str,
+    denoiser: Denoiser,
+    plan: DifPlan = DifPlan(),
+    method: str = "dif",
+    train: int | None = None,
+    crop: int = 256,
+    device: str = "cpu",
+    progress: bool = False,
+) -> tuple[pd.DataFrame, dict[str, Fingerprint], tuple[Skipped, ...]]:
+    """Fit a fingerprint to each generator under ``root`` and test it on every other's images, none of them trained on.
+
+    Half of each class trains, unless ``train`` says how many. Returns the tidy table (train, test, accuracy, auc,
+    intervals, n_real, n_fake, seed), the fingerprints by name, and what was skipped.
+
+    Raises
+    ------
+    FolderError, ImageError, ValueError
+        As ``find_generators`` and ``fit_folders``.
+    """
+    sets: dict[str, dict[str, ResidualSet]] = {}
+    skipped: list[Skipped] = []
+    for generator in find_generators(root):
+        found = {"real": generator.real_images(), "fake": generator.fake_images()}
+        pair = {label: residuals_of(paths, denoiser, crop, progress=progress) for label, paths in found.items()}
+        skipped += chain(*(images.skipped for images in pair.values()))
+        sets[generator.name] = {label: unique(images) for label, images in pair.items()}
+    patterns: dict[str, Fingerprint] = {}
+    trained: set[str] = set()
+    for name, pair in sets.items():
+        chosen = {label: pair[label].take(draw(pair[label].hashes, train, plan.seed)) for label in pair}
+        trained |= set(chain(*(s.hashes for s in chosen.values())))
+        real, fake = chosen["real"].values, chosen["fake"].values
+        fit = fit_dif(real, fake, plan, name, device, progress) if method == "dif" else fit_marra18(real, fake, name)
+        patterns[name] = fit
+    # A real image may be in several generators' folders: what any fingerprint was trained on, no test may contain.
+    tests = {name: {label: untrained(x, trained) for label, x in pair.items()} for name, pair in sets.items()}
+    stack = torch.stack([p.pattern for p in patterns.values()])
+    rho_real, rho_fake = cross_detection(
+        stack, [t["real"] for t in tests.values()], [t["fake"] for t in tests.values()]
+    )
+    rows: list[Mapping[str, object]] = []
+    for j, test in enumerate(tests):
+        for i, (name, fingerprint) in enumerate(patterns.items()):
+            result = detection(rho_real[j][i], rho_fake[j][i], fingerprint.threshold)
+            rows.append({"train": name, "test": test, **as_row(result), "seed": plan.seed})
+    return pd.DataFrame(rows), patterns, tuple(skipped)

@@ -1,0 +1,69 @@
+"""Paths of the project, atomic writes and content hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = PROJECT_DIR / "data"
+
+
+def atomic_write(path: Path | str, write: Callable[[Path], Any]) -> Path:
+    """Call ``write`` on a temporary file beside ``path``, then move it into place in one step.
+
+    A reader sees the old file or the new one, never half of it; a failing ``write`` leaves ``path`` as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+    return path
+
+
+def atomic_text(path: Path | str, text: str) -> Path:
+    """Write ``text`` as UTF-8 to ``path``, atomically."""
+    return atomic_write(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def atomic_json(path: Path | str, document: Any) -> Path:
+    """Write ``document`` as indented JSON to ``path``, atomically."""
+    return atomic_text(path, json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def atomic_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Write tensors to ``path`` atomically; each metadata value is stored as JSON text."""
+    text = {key: json.dumps(value, default=str) for key, value in metadata.items()}
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return atomic_write(path, lambda p: save_file(contiguous, p, text))
+
+
+def sha256_bytes(*parts: bytes | memoryview) -> str:
+    """Hex SHA-256 of the concatenated parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def sha256_file(path: Path | str) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,157 @@
+"""A fingerprint: its pattern, the two centres of its decision, where it came from. Saved, loaded, imported."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from difcore.correlation import Array, ncc, nearest_centre
+from difcore.files import atomic_safetensors, sha256_file
+
+LAST_BATCHES = 20  # the centres are means over these many last batches (official code)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a generator leaves in its images, and how strongly reals and fakes correlate with it.
+
+    Sign convention: mu_fake > mu_real, so a fake correlates positively. A fit may end with either sign; the
+    constructor turns a negative one around.
+
+    Attributes
+    ----------
+    pattern : Tensor (3, H, W) float32
+        Its scale and mean carry no meaning: only its correlation with residuals does.
+    mu_real, mu_fake : float
+        Mean correlation of each class, in [-1, 1].
+    method : str
+        "dif" or "marra18".
+    name : str
+        The generator's.
+    metadata : mapping
+        Provenance: data, plan, seed, denoiser.
+    """
+
+    pattern: Tensor
+    mu_real: float
+    mu_fake: float
+    method: str = "dif"
+    name: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pattern.ndim != 3 or self.pattern.shape[0] != 3:
+            raise ValueError(f"a fingerprint has shape (3, H, W), got {tuple(self.pattern.shape)}")
+        if not bool(torch.isfinite(self.pattern).all()):
+            raise ValueError("the fingerprint holds values that are not finite")
+        if self.mu_fake < self.mu_real:
+            object.__setattr__(self, "pattern", -self.pattern)
+            object.__setattr__(self, "mu_real", -self.mu_real)
+            object.__setattr__(self, "mu_fake", -self.mu_fake)
+
+    @property
+    def threshold(self) -> float:
+        """The correlation midway between the centres: above it a residual is nearer to the fakes' centre."""
+        return (self.mu_real + self.mu_fake) / 2
+
+    @property
+    def crop(self) -> int:
+        """Side of the square crop it was fitted at, px."""
+        return self.pattern.shape[-1]
+
+    def scores(self, residuals: Array) -> Tensor:
+        """rho of each residual (N, 3, H, W) with the pattern, (N,) in [-1, 1].
+
+        Raises
+        ------
+        ValueError
+            If the residuals are of another size than the fingerprint.
+        """
+        return ncc(self.pattern[None], residuals)[0]
+
+    def decide(self, residuals: Array) -> Tensor:
+        """True where a residual is nearer to the fakes' centre: "this generator made it"."""
+        return nearest_centre(self.scores(residuals), self.mu_real, self.mu_fake)
+
+    def with_centres(self, mu_real: float, mu_fake: float) -> Fingerprint:
+        """The same pattern with other centres."""
+        return replace(self, mu_real=mu_real, mu_fake=mu_fake)
+
+
+def save_fingerprint(path: Path | str, fingerprint: Fingerprint) -> Path:
+    """Write pattern, centres and provenance as one safetensors file, atomically."""
+    facts = {key: getattr(fingerprint, key) for key in ("mu_real", "mu_fake", "method", "name")}
+    metadata = {"kind": "fingerprint", **facts, "metadata": dict(fingerprint.metadata)}
+    return atomic_safetensors(path, {"pattern": fingerprint.pattern.float()}, metadata)
+
+
+def load_fingerprint(path: Path | str) -> Fingerprint:
+    """Read a file written by ``save_fingerprint``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is not a fingerprint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no fingerprint at {path}")
+    try:
+        with safe_open(path, "pt") as stream:
+            facts = {key: json.loads(value) for key, value in (stream.metadata() or {}).items()}
+            if facts.pop("kind", None) != "fingerprint":
+                raise ValueError("its metadata says it is something else")
+            return Fingerprint(stream.get_tensor("pattern"), **facts)
+    except (SafetensorError, json.JSONDecodeError, TypeError, ValueError) as error:
+        hint = "; for the authors' chk_0.pt use `difcore import-official`" if path.suffix == ".pt" else ""
+        raise ValueError(f"{path} is not a difcore fingerprint: {error}{hint}") from error
+
+
+def import_official(path: Path | str, name: str | None = None) -> Fingerprint:
+    """Read a published ``chk_0.pt``: pattern, and centres from the training correlations it logs.
+
+    The file is a dict with "Fingerprint" (1, 3, H, W) and, per step, lists "Train Real" and "Train Fake" of mean
+    correlations; the centres are the means of their last 20 entries, as the official evaluation takes them.
+    Nothing in the file is executed (``weights_only=True``).
+
+    Parameters
+    ----------
+    name : str, optional
+        The generator's; by default the name of the folder the file is in.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is anything else than such a dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*pickle protocol")
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a plain checkpoint: {first}") from error
+    missing = [k for k in ("Fingerprint", "Train Real", "Train Fake") if not isinstance(saved, dict) or k not in saved]
+    if missing:
+        raise ValueError(f"{path} is not a published fingerprint: no {', '.join(map(repr, missing))} in it")
+    pattern, real, fake = (saved[k] for k in ("Fingerprint", "Train Real", "Train Fake"))
+    if not isinstance(pattern, Tensor) or pattern.ndim != 4 or pattern.shape[:2] != (1, 3):
+        raise ValueError(f"{path}: expected a fingerprint of shape (1, 3, H, W)")
+    try:
+        mu_real, mu_fake = (float(torch.tensor(x[-LAST_BATCHES:], dtype=torch.float64).mean()) for x in (real, fake))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: its training correlations are not lists of numbers") from error
+    origin = {"source": "official release", "file_sha256": sha256_file(path), "steps": len(real)}
+    return Fingerprint(pattern[0].float(), mu_real, mu_fake, "dif", name or path.parent.name, origin)

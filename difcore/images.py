@@ -1,0 +1,129 @@
+"""Images as the paper uses them: centre crops of native pixels, never resized, never padded.
+
+Folders are in ``difcore.folders``; how each kind of file becomes 8-bit RGB is stated in ``difcore.decoding``.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from difcore.decoding import ImageError, open_image, to_rgb
+from difcore.folders import SUFFIXES, FolderError, GeneratorFolders, find_generators, list_images
+
+__all__ = [
+    "SUFFIXES",
+    "FolderError",
+    "GeneratorFolders",
+    "ImageError",
+    "Skipped",
+    "centre_crop",
+    "decode",
+    "find_generators",
+    "list_images",
+    "read_crop",
+    "skip_report",
+    "through_jpeg",
+]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image left out, and why."""
+
+    path: Path
+    reason: str
+
+
+def read_crop(
+    source: Path | str | NDArray[np.uint8], crop: int | None = 256, jpeg: int | None = None
+) -> NDArray[np.uint8]:
+    """Centre crop of native pixels, 8-bit RGB by the rules in ``difcore.decoding``.
+
+    Safe to call from several threads. Decodes once, and not at all if the header says the image is too small.
+
+    Parameters
+    ----------
+    source : path, or ndarray (H, W, 3) uint8
+        An array stands for an image already decoded.
+    crop : int or None
+        Side in pixels; None keeps the whole image.
+    jpeg : int or None
+        Re-encode the crop as JPEG of this quality and decode it again, so that both classes have the same last
+        encoding: the format-matched control.
+
+    Returns
+    -------
+    ndarray (crop, crop, 3) uint8
+        RGB, 0..255; a copy, contiguous.
+
+    Raises
+    ------
+    ImageError
+        If the image is smaller than the crop, unreadable, truncated, too large or of samples without a rule. Pillow
+        hides truncation while other code has set its global ``LOAD_TRUNCATED_IMAGES``; that is left as found.
+    ValueError
+        If ``crop`` is below 1 or ``jpeg`` not in 1..100.
+    """
+    if crop is not None and crop < 1:
+        raise ValueError(f"the crop must be at least 1 px, got {crop}")
+    if jpeg is not None and not 1 <= jpeg <= 100:
+        raise ValueError(f"JPEG quality must be in 1..100, got {jpeg}")
+    if isinstance(source, np.ndarray):
+        pixels = np.array(source if crop is None else centre_crop(source, crop))
+    else:
+        with open_image(source) as image:
+            if crop is not None:
+                check_size(image.header.height, image.header.width, crop)
+            pixels = to_rgb(image, crop)
+    return pixels if jpeg is None else through_jpeg(pixels, jpeg)
+
+
+def decode(path: Path | str) -> NDArray[np.uint8]:
+    """The whole image, uint8 (H, W, 3): ``read_crop`` without a crop."""
+    return read_crop(path, crop=None)
+
+
+def centre_crop(array: NDArray[Any], crop: int) -> NDArray[Any]:
+    """View (crop, crop, ...) of ``array`` (H, W, ...) from row (H - crop) // 2 and column (W - crop) // 2.
+
+    Raises
+    ------
+    ImageError
+        If either side is below ``crop``.
+    """
+    height, width = array.shape[:2]
+    check_size(height, width, crop)
+    top, left = (height - crop) // 2, (width - crop) // 2
+    return array[top : top + crop, left : left + crop]
+
+
+def check_size(height: int, width: int, crop: int) -> None:
+    """Raise ImageError if a crop of ``crop`` px does not fit."""
+    if min(height, width) < crop:
+        raise ImageError(f"too small: {width}x{height} px for a crop of {crop} px")
+
+
+def through_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """``pixels`` (H, W, 3) uint8 encoded as baseline JPEG (IJG quality 1 to 100, 4:2:0) and decoded again."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+    buffer.seek(0)
+    with JpegImageFile(buffer) as image:
+        return np.array(image)
+
+
+def skip_report(skipped: tuple[Skipped, ...] | list[Skipped], total: int) -> str:
+    """One line that counts the images left out of ``total``, by kind of reason; empty if none was."""
+    if not skipped:
+        return ""
+    kinds = [entry.reason.partition(":")[0] for entry in skipped]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds), key=lambda k: (-kinds.count(k), k)))
+    return f"skipped {len(skipped)} of {total} images: {counts}"

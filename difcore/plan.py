@@ -1,0 +1,114 @@
+"""What a batch is going to run: notebooks, their parameters from the profile and the grid, their digests."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from difcore.notebooks import Job, declared_parameters, heading, notebook_digest, project_digest
+
+
+class BatchError(ValueError):
+    """A profile, a notebook's name or a parameter that does not exist; the message names it."""
+
+
+def discover(notebooks_dir: Path) -> dict[str, Path]:
+    """Name to path of the notebooks NN_*.ipynb, in order."""
+    found = {path.stem: path for path in sorted(notebooks_dir.glob("*.ipynb")) if re.match(r"\d+_", path.name)}
+    if not found:
+        raise BatchError(f"no notebook NN_*.ipynb in {notebooks_dir}")
+    return found
+
+
+def select(names: Sequence[str], only: Sequence[str]) -> list[str]:
+    """Those of ``names`` ("03_gray_image") that ``only`` asks for by number, name or topic; all if it is empty."""
+
+    def matches(name: str, wanted: str) -> bool:
+        number, _, topic = name.partition("_")
+        return wanted in (name, topic) or (wanted.isdigit() and int(wanted) == int(number))
+
+    for wanted in only:
+        if not any(matches(name, wanted) for name in names):
+            raise BatchError(f"no notebook {wanted!r}; there are {', '.join(names)}")
+    return [name for name in names if not only or any(matches(name, wanted) for wanted in only)]
+
+
+def load_parameters(path: Path, declared: Mapping[str, set[str]]) -> dict[str, dict[str, Any]]:
+    """Parameters per notebook from a profile's YAML file: ``common`` where declared, then the notebook's own.
+
+    Raises
+    ------
+    BatchError
+        For a missing file, a section that is no notebook, or a name that the notebook does not declare.
+    """
+    if not path.is_file():
+        profiles = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
+        raise BatchError(f"no profile {path.stem!r} in {path.parent}; there are: {profiles}")
+    sections = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    common = sections.pop("common", None) or {}
+    for name in common:
+        if not any(name in names for names in declared.values()):
+            raise BatchError(f"{path.name}: no notebook declares the common parameter {name!r}")
+    for notebook, values in sections.items():
+        if notebook not in declared:
+            raise BatchError(f"{path.name}: there is no notebook {notebook!r}")
+        for name in values or {}:
+            if name not in declared[notebook]:
+                raise BatchError(f"{path.name}: {notebook} does not declare a parameter {name!r}")
+    return {
+        notebook: {name: value for name, value in common.items() if name in names} | (sections.get(notebook) or {})
+        for notebook, names in declared.items()
+    }
+
+
+def combinations(grid: Mapping[str, Sequence[Any]], declared: set[str]) -> list[tuple[str, dict[str, Any]]]:
+    """(suffix of the run's name, values) for each combination of the grid's parameters that a notebook declares."""
+    axes = [[(name, value) for value in values] for name, values in grid.items() if name in declared]
+    runs = []
+    for chosen in itertools.product(*axes):
+        suffix = "".join(f"--{name}={re.sub(r'[^A-Za-z0-9.+-]+', '-', str(value))}" for name, value in chosen)
+        runs.append((suffix, dict(chosen)))
+    return runs
+
+
+def plan_jobs(
+    notebooks: Mapping[str, Path],
+    chosen: Sequence[str],
+    params_dir: Path,
+    folder: Path,
+    profile: str,
+    data_root: Path | None,
+    grid: Mapping[str, Sequence[Any]],
+) -> list[Job]:
+    """The runs asked for, each with its parameters and digest.
+
+    ``folder`` is the profile's output folder; the other parameters are those of ``run_batch``.
+
+    Raises
+    ------
+    BatchError
+        For an unknown profile, notebook, parameter or grid parameter.
+    """
+    declared = {name: declared_parameters(path) for name, path in notebooks.items()}
+    parameters = load_parameters(params_dir / f"{profile}.yml", declared)
+    for name in grid:
+        if not any(name in declared[notebook] for notebook in chosen):
+            raise BatchError(f"no selected notebook declares the grid's parameter {name!r}")
+    project = project_digest(data_root)
+    plan = []
+    for notebook in chosen:
+        path = notebooks[notebook]
+        for suffix, values in combinations(grid, declared[notebook]):
+            output = os.path.relpath(folder / f"{notebook}{suffix}", path.parent)
+            given = {"output_dir": output, "profile": profile} | ({"data_root": str(data_root)} if data_root else {})
+            given = {name: value for name, value in given.items() if name in declared[notebook]}
+            full = parameters[notebook] | values | given
+            digest = notebook_digest(path, full, project)
+            plan.append(Job(f"{notebook}{suffix}", path.name, output, full, digest, *heading(path)))
+    return plan

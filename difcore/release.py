@@ -1,0 +1,169 @@
+"""The authors' release: where it is on this machine, and how to get it.
+
+13 published fingerprints (checks/), 10 + 10 images of six generators (data/) and the mean residual F_DnCNN (dncnn/),
+from the paper's public repository. It carries no licence, so it is downloaded by who wants it and never redistributed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from difcore.artefacts import NeedsData
+from difcore.files import DATA_DIR, PROJECT_DIR, atomic_write, sha256_file
+
+REPOSITORY = "https://github.com/Sergo2020/DIF_pytorch_official"
+# The commit the registry was made from. Only its abbreviation is known; the site's addresses resolve abbreviations.
+# Were another commit to be served, the hashes of the registry would tell.
+COMMIT = "96f482d"
+BASE_URL = f"{REPOSITORY}/raw/{COMMIT}/"
+REGISTRY_FILE = DATA_DIR / "release_registry.txt"
+RELEASE_FOLDER = "dif_official"
+
+
+class FetchError(RuntimeError):
+    """The release could not be had; the message is one line that says what to do."""
+
+
+def registry() -> dict[str, str]:
+    """Path of each file of the release, relative to its root, to its SHA-256."""
+    lines = REGISTRY_FILE.read_text(encoding="utf-8").splitlines()
+    return dict(line.split() for line in lines if line.strip())
+
+
+def cache_folder() -> Path:
+    """Where ``fetch`` puts the release: the operating system's cache folder for difcore."""
+    import pooch
+
+    return Path(pooch.os_cache("difcore")) / f"{RELEASE_FOLDER}-{COMMIT}"
+
+
+def verify(folder: Path | str, files: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What ``folder`` lacks or has wrong of the release: path to "missing" or "wrong". Empty when all is well."""
+    problems = {}
+    for name, digest in (registry() if files is None else files).items():
+        path = Path(folder) / name
+        if not path.is_file():
+            problems[name] = "missing"
+        elif sha256_file(path) != digest:
+            problems[name] = "wrong"
+    return problems
+
+
+def release_in(folder: Path | str, files: Mapping[str, str] | None = None) -> Path | None:
+    """The release's root if ``folder`` is it or holds it as dif_official/ with no file missing, else None.
+
+    Looks at names only; ``verify`` compares the contents.
+    """
+    names = registry() if files is None else files
+    for root in (Path(folder) / RELEASE_FOLDER, Path(folder)):
+        if all((root / name).is_file() for name in names):
+            return root
+    return None
+
+
+def locate(data_root: Path | str | None = None) -> Path:
+    """Folder of the release, with checks/, data/ and dncnn/.
+
+    The first that holds all of it: ``data_root`` (default: the environment variable DIFCORE_DATA), what ``fetch`` put
+    into the cache, <project>/../shared/data.
+
+    Raises
+    ------
+    NeedsData
+        If none does.
+    """
+    named = data_root if data_root is not None else os.environ.get("DIFCORE_DATA")
+    for folder in (named, cache_folder(), PROJECT_DIR.parent / "shared" / "data"):
+        found = release_in(folder) if folder else None
+        if found is not None:
+            return found
+    raise NeedsData("needs `difcore fetch`")
+
+
+def fetch(
+    mirror: Path | str | None = None,
+    progress: bool = True,
+    *,
+    folder: Path | str | None = None,
+    files: Mapping[str, str] | None = None,
+    base_url: str = BASE_URL,
+    retries: int = 2,
+) -> Path:
+    """Bring the release into ``folder``; files already there with the right hash are kept, so a fetch resumes.
+
+    Parameters
+    ----------
+    mirror : path, optional
+        A local copy to take instead of downloading: the release's root, or a folder that holds it as dif_official/.
+    progress : bool
+        Show one bar over all files.
+    folder : path, optional
+        Target; default the cache folder, where ``locate`` finds it.
+    files, base_url, retries
+        What to fetch (path to SHA-256), from where, and how often to try a file again.
+
+    Raises
+    ------
+    FetchError
+        Without network, for a file the server lacks, or for one whose SHA-256 is not the registry's.
+    """
+    target = cache_folder() if folder is None else Path(folder)
+    wanted = registry() if files is None else dict(files)
+    todo = verify(target, wanted)
+    source = None if mirror is None else _mirror_root(Path(mirror), wanted)
+    with tqdm(total=len(wanted), initial=len(wanted) - len(todo), unit="file", disable=not progress) as bar:
+        for name in todo:
+            if source is None:
+                _download(name, wanted[name], target, base_url, retries)
+            else:
+                _copy(source / name, wanted[name], target / name)
+            bar.update()
+    return target
+
+
+def _mirror_root(mirror: Path, wanted: Mapping[str, str]) -> Path:
+    """The release's root at or in ``mirror``; FetchError that names what is missing otherwise."""
+    root = release_in(mirror, wanted)
+    if root is None:
+        missing = [name for name in wanted if not (mirror / name).is_file()]
+        raise FetchError(f"{mirror} is no copy of the release: {len(missing)} files missing, such as {missing[0]}")
+    return root
+
+
+def _copy(source: Path, digest: str, target: Path) -> None:
+    """Copy one file, checked before it takes its place."""
+
+    def write(temporary: Path) -> None:
+        shutil.copyfile(source, temporary)
+        if sha256_file(temporary) != digest:
+            raise FetchError(f"{source} is not the file of the release: its SHA-256 differs from the registry's")
+
+    atomic_write(target, write)
+
+
+def _download(name: str, digest: str, target: Path, base_url: str, retries: int) -> None:
+    """Download one file with pooch (temporary file, checked, then moved into place)."""
+    import pooch
+    import requests
+
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # its line per file would break the bar
+    try:
+        downloads = pooch.create(target, base_url, registry={name: f"sha256:{digest}"}, retry_if_failed=retries)
+        downloads.fetch(name, downloader=pooch.HTTPDownloader(timeout=30))
+    except requests.exceptions.HTTPError as error:
+        raise FetchError(f"{base_url}{name} could not be had: {error}".splitlines()[0]) from error
+    except requests.exceptions.RequestException as error:
+        reason = f"no connection to {base_url} ({type(error).__name__})"
+        raise FetchError(f"{reason}; try again later, or give a local copy with --mirror DIR") from error
+    except ValueError as error:  # pooch's word for a wrong hash
+        raise FetchError(f"{base_url}{name}: its SHA-256 differs from the registry's") from error
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,177 @@
+"""Residuals of many images: decoded, denoised once, kept on disk under their content's hash, returned as one array."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from difcore.denoisers import Denoiser
+from difcore.files import PROJECT_DIR, atomic_write, sha256_bytes, sha256_file
+from difcore.images import ImageError, Skipped, list_images, read_crop
+from difcore.tensors import to_batch
+
+PIXELS_PER_CALL = {"cpu": 256**2, "cuda": 32 * 256**2}  # a CPU is fastest when a layer's activations stay in cache
+IN_MEMORY = 2**28  # bytes; a larger array of residuals is backed by a file that the system may page out
+
+Source = Path | str | Sequence[Path] | np.ndarray
+
+
+@dataclass(frozen=True)
+class ResidualSet:
+    """Residuals of a set of images.
+
+    Attributes
+    ----------
+    values : ndarray (N, 3, crop, crop) float16
+        In the images' units (1 = full range); a memory-mapped file when large.
+    names : tuple of str
+        File path, or index in the array given.
+    hashes : tuple of str
+        SHA-256 of each image's bytes: equal hashes are equal images.
+    skipped : tuple of Skipped
+        Images left out, each with its reason.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    hashes: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, index: Sequence[int] | np.ndarray | slice) -> ResidualSet:
+        """The images at ``index``, in that order; nothing skipped is carried along."""
+        chosen = np.arange(len(self))[np.asarray(index, int) if isinstance(index, Sequence) else index]
+        names = tuple(self.names[i] for i in chosen)
+        return ResidualSet(self.values[chosen], names, tuple(self.hashes[i] for i in chosen))
+
+
+def cache_folder() -> Path:
+    """Where residuals are kept: ``DIFCORE_CACHE``, or ``.cache/residuals`` in the project."""
+    return Path(os.environ.get("DIFCORE_CACHE") or PROJECT_DIR / ".cache" / "residuals")
+
+
+def residuals_of(
+    source: Source,
+    denoiser: Denoiser,
+    crop: int = 256,
+    jpeg: int | None = None,
+    cache: Path | str | bool = True,
+    progress: bool = False,
+) -> ResidualSet:
+    """Residuals R = f_D(X) - F_D of the centre crops of images (supplement, equation 1).
+
+    Each image is denoised at most once per denoiser, crop and encoding, in this run or any other that shares the
+    cache; a run that is killed loses the image it was at.
+
+    Parameters
+    ----------
+    source : folder, list of files, or uint8 array (N, H, W, 3)
+    denoiser : Denoiser
+    crop : int
+        Side of the centre crop of native pixels.
+    jpeg : int or None
+        Re-encode each crop as JPEG of this quality first: the format-matched control.
+    cache : bool or path
+        True: ``cache_folder()``. False: nothing is kept.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    ResidualSet
+        Unreadable and too small images are in ``skipped``, not in ``values``.
+
+    Raises
+    ------
+    FolderError
+        If ``source`` is a folder without images.
+    ImageError
+        If not one image is usable: the message counts and names the reasons.
+    """
+    root = cache_folder() if cache is True else Path(cache) if cache else None
+    if isinstance(source, str | Path):
+        source = list_images(source)
+    total, kept = len(source), 0
+    values = allocate((total, 3, crop, crop))
+    names: list[str] = []
+    hashes: list[str] = []
+    skipped: list[Skipped] = []
+    pending: list[tuple[int, Path | None, np.ndarray]] = []
+    per_call = max(1, PIXELS_PER_CALL.get(denoiser.device.split(":")[0], 256**2) // crop**2)
+    bar = tqdm(total=total, desc=f"residuals ({denoiser.name})", disable=not progress)
+    for item in source:
+        bar.update()
+        name = str(item) if isinstance(item, Path) else str(len(names) + len(skipped))
+        try:
+            if isinstance(item, Path) and not item.is_file():  # a pipe would be waited for, a broken link misreported
+                read_crop(item, crop, jpeg)
+            content = sha256_file(item) if isinstance(item, Path) else sha256_bytes(np.ascontiguousarray(item).data)
+            stored = root / stored_name(content, denoiser, crop, jpeg) if root else None
+            known = read_stored(stored, crop)
+            if known is not None:
+                values[kept] = known
+            else:
+                pending.append((kept, stored, read_crop(item, crop, jpeg)))
+        except (ImageError, OSError) as error:
+            skipped.append(Skipped(Path(name), str(error)))
+            continue
+        names.append(name)
+        hashes.append(content)
+        kept += 1
+        if len(pending) == per_call:
+            flush(pending, values, denoiser)
+    flush(pending, values, denoiser)
+    bar.close()
+    if not kept:
+        reasons = "; ".join(sorted({s.reason for s in skipped})[:3])
+        raise ImageError(f"none of {total} images could be used ({reasons})")
+    return ResidualSet(values[:kept], tuple(names), tuple(hashes), tuple(skipped))
+
+
+def stored_name(content: str, denoiser: Denoiser, crop: int, jpeg: int | None) -> str:
+    """Place of a residual in the cache, determined by everything that determines its values."""
+    return f"{denoiser.hash[:16]}/{crop}{f'-q{jpeg}' if jpeg else ''}/{content[:2]}/{content}.npy"
+
+
+def read_stored(path: Path | None, crop: int) -> np.ndarray | None:
+    """A cached residual, or None if there is none of the right shape (a damaged file counts as none)."""
+    if path is None:
+        return None
+    with suppress(OSError, ValueError, EOFError):
+        values = np.load(path, mmap_mode="r")
+        if values.shape == (3, crop, crop):
+            return values
+    return None
+
+
+def flush(pending: list[tuple[int, Path | None, np.ndarray]], values: np.ndarray, denoiser: Denoiser) -> None:
+    """Denoise what is pending, put it in its slots, keep it on disk, empty the list."""
+    if not pending:
+        return
+    out = denoiser(to_batch(np.stack([image for _, _, image in pending]))).half().cpu().numpy()
+    for (slot, stored, _), residual in zip(pending, out, strict=True):
+        values[slot] = residual
+        if stored is not None:
+            atomic_write(stored, partial(np.save, arr=residual))
+    pending.clear()
+
+
+def allocate(shape: tuple[int, ...]) -> np.ndarray:
+    """A float16 array: in memory if small, else in a nameless temporary file that goes with the array."""
+    size = int(np.prod(shape, dtype=np.int64)) * 2
+    if size <= IN_MEMORY:
+        return np.empty(shape, np.float16)
+    folder = os.environ.get("DIFCORE_CACHE") or None
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        stream.truncate(size)
+        return np.memmap(stream, np.float16, "r+", shape=shape)

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Lint, format check, types and tests. Prepares .venv first where it is absent.
+#
+#   ./run_tests.sh [--slow] [pytest arguments]
+#
+# --slow also runs the tests marked slow. Tests that open a browser need /usr/bin/chromium: it is installed with apt where
+# that is possible (Debian, root), otherwise those tests skip. DIFCORE_USE_ACTIVE_ENV=1 uses the active environment.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. scripts/environment.sh
+
+selection=()
+if [ "${1:-}" = "--slow" ]; then
+    shift
+    selection=(-m "slow or not slow")
+fi
+
+if [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = "0" ] && command -v apt-get >/dev/null; then
+    echo "Installing Chromium for the browser tests" >&2
+    log="$(mktemp)"
+    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 \
+        apt-get install -y -qq --no-install-recommends chromium; } >"$log" 2>&1; then
+        echo "Chromium could not be installed, browser tests will skip: $(tail -n 1 "$log")" >&2
+    fi
+    rm -f "$log"
+fi
+
+# As many threads as this process may use; containers often show more cores than they lend.
+cores="$("$PYTHON" -c 'import joblib; print(joblib.cpu_count())')"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$cores}"
+
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy difcore
+exec "$PYTHON" -m pytest ${selection[@]+"${selection[@]}"} "$@"

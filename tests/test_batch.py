@@ -1,0 +1,261 @@
+"""The batch on small notebooks made here: outcomes, skipping, parameters, and a kill in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import nbformat
+import pytest
+import yaml
+
+from difcore.batch import BatchError, run_batch
+from difcore.files import PROJECT_DIR, atomic_json
+from difcore.notebooks import Job
+from difcore.plan import combinations, load_parameters, select
+
+PARAMETERS = 'output_dir: str = "../outputs/manual/x"\nseed: int = 0\nvalue: float = 1.0  # any number'
+SAVE = """\
+import pandas as pd
+from difcore.artefacts import Claim, save_artefact
+save_artefact(output_dir, "x", tables={"t": pd.DataFrame({"value": [value]})}, figures={}, claims=[], seed=seed,
+              parameters={"value": value}, n=1, seconds=0.0, weights={})"""
+
+
+def write_notebook(folder: Path, name: str, *cells: str) -> Path:
+    """A notebook with a claim, a parameters cell and the given code cells."""
+    code = [nbformat.v4.new_code_cell(source) for source in cells]
+    parameters = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    title = nbformat.v4.new_markdown_cell(f"# Title of {name}\n\nThe claim of *{name}*.")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=[title, parameters, *code], metadata={"kernelspec": kernel})
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+class Project:
+    """Folders of a batch in a temporary place."""
+
+    def __init__(self, root: Path) -> None:
+        self.notebooks, self.params, self.outputs = root / "notebooks", root / "params", root / "outputs"
+        self.profile({})
+
+    def profile(self, sections: dict[str, Any], name: str = "demo") -> None:
+        self.params.mkdir(parents=True, exist_ok=True)
+        (self.params / f"{name}.yml").write_text(yaml.safe_dump(sections), encoding="utf-8")
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        return {"notebooks_dir": self.notebooks, "params_dir": self.params, "outputs_dir": self.outputs}
+
+    def run(self, **options: Any) -> int:
+        return run_batch(**(self.folders | {"progress": False} | options))
+
+    def statuses(self) -> dict[str, str]:
+        summary = json.loads((self.outputs / "demo" / "summary.json").read_text(encoding="utf-8"))
+        return {entry["name"]: entry["status"] for entry in summary["notebooks"]}
+
+    def state(self, name: str) -> dict[str, Any]:
+        return json.loads((self.outputs / "demo" / name / "state.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.delenv("DIFCORE_DATA", raising=False)
+    return Project(tmp_path)
+
+
+def test_one_of_each_outcome_then_only_what_is_not_done(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    write_notebook(project.notebooks, "00_good", SAVE, "import ipywidgets\nipywidgets.interact(lambda k: k, k=(0, 3));")
+    write_notebook(project.notebooks, "01_bad", "def broken():\n    raise KeyError('plumbus')\nbroken()")
+    needs = "from difcore.artefacts import NeedsData\nraise NeedsData('needs `difcore fetch`')"
+    write_notebook(project.notebooks, "02_needs", needs)
+    write_notebook(project.notebooks, "03_dies", "import os\nos._exit(3)")
+    project.profile({"00_good": {"value": 2.5}})
+
+    assert project.run(jobs=4, progress=True) == 1
+    printed = capsys.readouterr()
+    assert "raise KeyError('plumbus')" in printed.out
+    assert "needs `difcore fetch`" in printed.out
+    assert "papermill" not in printed.err.lower()
+    assert "warning" not in printed.err.lower()
+    assert project.statuses() == {"00_good": "ok", "01_bad": "failed", "02_needs": "skipped", "03_dies": "failed"}
+    assert "DeadKernelError" in project.state("03_dies")["traceback"]
+    home = project.outputs / "demo"
+    for name in ("00_good", "01_bad", "02_needs"):
+        assert (home / name / "executed.ipynb").is_file()
+        assert (home / name / "executed.html").is_file()
+    assert (home / "00_good" / "t.csv").read_text(encoding="utf-8") == "value\n2.5\n"
+    assert project.state("02_needs")["reason"] == "needs `difcore fetch`"
+    assert "src=" not in (home / "00_good" / "executed.html").read_text(encoding="utf-8").split("</head>")[0]
+    assert "open the notebook in Jupyter" in (home / "00_good" / "executed.html").read_text(encoding="utf-8")
+    assert (home / "index.html").is_file()
+
+    # Mended, the failed one runs; the good one does not run again; the one without data is tried again.
+    write_notebook(project.notebooks, "01_bad", "assert value == 1.0")
+    (project.notebooks / "03_dies.ipynb").unlink()
+    before = project.state("00_good")["finished"]
+    assert project.run(jobs=2) == 0
+    assert capsys.readouterr() == ("", "")
+    assert project.statuses() == {"00_good": "unchanged", "01_bad": "ok", "02_needs": "skipped"}
+    assert project.state("00_good")["finished"] == before
+    assert project.state("00_good")["status"] == "ok"
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replaces the execution by a record of the names that would run; each succeeds and leaves one file."""
+    names: list[str] = []
+
+    def run(todo: Sequence[Job], folder: Path, *others: object) -> None:
+        for job in todo:
+            names.append(job.name)
+            state = {"name": job.name, "title": job.title, "claim": job.claim, "digest": job.digest, "seconds": 1.0}
+            state |= {"status": "ok", "reason": "", "traceback": "", "files": ["t.csv"]}
+            atomic_json(folder / job.name / "state.json", state)
+            (folder / job.name / "t.csv").write_text("a\n1\n", encoding="utf-8")
+
+    monkeypatch.setattr("difcore.batch._run", run)
+    return names
+
+
+def test_what_makes_a_notebook_run_again(
+    project: Project, pretended: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs(**options: Any) -> list[str]:
+        pretended.clear()
+        assert project.run(**options) == 0
+        return list(pretended)
+
+    first = write_notebook(project.notebooks, "00_a", "x = 1")
+    write_notebook(project.notebooks, "01_b", "y = 1")
+    assert runs() == ["00_a", "01_b"]
+    assert runs() == []
+    assert project.statuses() == {"00_a": "unchanged", "01_b": "unchanged"}
+    assert runs(force=True, only=["b"]) == ["01_b"]
+    assert project.statuses() == {"00_a": "ok", "01_b": "ok"}  # the unselected one stays in the report
+    write_notebook(project.notebooks, "00_a", "x = 2")
+    assert runs() == ["00_a"]
+    project.profile({"01_b": {"value": 3.0}})
+    assert runs() == ["01_b"]
+    (project.outputs / "demo" / "00_a" / "t.csv").unlink()
+    assert runs() == ["00_a"]
+    document = nbformat.read(first, as_version=4)
+    document.cells[2]["outputs"] = [nbformat.v4.new_output("stream", text="seen")]
+    nbformat.write(document, first)
+    assert runs() == []  # outputs in the notebook are no change
+    for name in ("photos", "sd1"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        assert runs(data_root=tmp_path / "data") == ["00_a", "01_b"]
+    data = tmp_path / "weights"
+    data.mkdir()
+    monkeypatch.setattr("difcore.notebooks.DATA_DIR", data)
+    monkeypatch.setattr("difcore.notebooks.PROJECT_DIR", tmp_path)
+    (tmp_path / "difcore").mkdir()
+    runs()
+    for path in (tmp_path / "difcore" / "fit.py", data / "dncnn.safetensors"):
+        path.write_text("1", encoding="utf-8")
+        assert runs() == ["00_a", "01_b"]
+        assert runs() == []
+
+
+@pytest.mark.slow
+def test_a_grid_runs_every_combination_with_its_share_of_the_machine(project: Project, tmp_path: Path) -> None:
+    keep = "import json, os\njson.dump(dict(os.environ), open(f'{output_dir}/env.json', 'w'))"
+    write_notebook(project.notebooks, "00_grid", SAVE, keep)
+    (tmp_path / "data").mkdir()
+    assert project.run(grid={"value": [1.5, 2.5]}, jobs=2, data_root=os.path.relpath(tmp_path / "data")) == 0
+    assert set(project.statuses().values()) == {"ok"}
+    for value in ("1.5", "2.5"):
+        home = project.outputs / "demo" / f"00_grid--value={value}"
+        assert (home / "t.csv").read_text(encoding="utf-8") == f"value\n{value}\n"
+        environment = json.loads((home / "env.json").read_text(encoding="utf-8"))
+        assert int(environment["OMP_NUM_THREADS"]) == max(1, joblib.cpu_count() // 2)
+        assert environment["DIFCORE_DATA"] == str(tmp_path / "data")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (one that ended and waits to be collected does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_a_killed_batch_stops_its_kernels_and_resumes(project: Project, tmp_path: Path) -> None:
+    write_notebook(project.notebooks, "00_quick", "pass")
+    slow = "import os, time\nfrom pathlib import Path\np = Path('pid')\nfirst = not p.exists()\n"
+    slow += "p.write_text(str(os.getpid()))\ntime.sleep(120 if first else 0)"
+    write_notebook(project.notebooks, "01_slow", slow)
+    folders = {name: str(path) for name, path in project.folders.items()}
+    code = f"from difcore.batch import run_batch; run_batch(progress=False, **{folders!r})"
+    batch = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT_DIR)
+    pid_file = project.notebooks / "pid"
+    wait_for(lambda: pid_file.exists() and pid_file.read_text(encoding="utf-8"))
+    kernel = int(pid_file.read_text(encoding="utf-8"))
+    assert alive(kernel)
+    batch.send_signal(signal.SIGKILL)
+    batch.wait(timeout=10)
+    wait_for(lambda: not alive(kernel), 20)
+    assert project.state("00_quick")["status"] == "ok"
+    assert project.state("01_slow")["status"] == "interrupted"
+
+    assert project.run() == 0
+    assert project.statuses() == {"00_quick": "unchanged", "01_slow": "ok"}
+
+
+def test_unknown_names_are_errors_that_name_them(project: Project) -> None:
+    with pytest.raises(BatchError, match="no notebook"):
+        project.run()
+    write_notebook(project.notebooks, "00_good", "pass")
+    with pytest.raises(BatchError, match="no notebook '7'; there are 00_good"):
+        project.run(only=["7"])
+    with pytest.raises(BatchError, match=r"no profile 'vast'.*there are: demo"):
+        project.run(profile="vast")
+    with pytest.raises(BatchError, match="jobs"):
+        project.run(jobs=0)
+    with pytest.raises(BatchError, match="declares the grid's parameter 'colour'"):
+        project.run(grid={"colour": [1]})
+    project.profile({"00_good": {"valeu": 1}})
+    with pytest.raises(BatchError, match=r"demo\.yml: 00_good does not declare a parameter 'valeu'"):
+        project.run()
+    project.profile({"00_god": {"value": 1}})
+    with pytest.raises(BatchError, match="there is no notebook '00_god'"):
+        project.run()
+    assert not project.outputs.exists()
+
+
+def test_common_parameters_go_where_they_are_declared(tmp_path: Path) -> None:
+    path = tmp_path / "p.yml"
+    path.write_text("common: {crop: 64}\n01_b: {steps: 3}\n", encoding="utf-8")
+    declared = {"00_a": {"crop"}, "01_b": {"steps"}}
+    assert load_parameters(path, declared) == {"00_a": {"crop": 64}, "01_b": {"steps": 3}}
+    with pytest.raises(BatchError, match="no notebook declares the common parameter 'crop'"):
+        load_parameters(path, {"01_b": {"steps"}})
+
+
+def test_selection_and_combinations() -> None:
+    names = ["00_start_here", "01_gray_image", "10_other"]
+    assert select(names, []) == names
+    assert select(names, ["1", "start_here"]) == ["00_start_here", "01_gray_image"]
+    assert select(names, ["10", "01_gray_image"]) == ["01_gray_image", "10_other"]
+    assert combinations({}, {"a"}) == [("", {})]
+    runs = combinations({"a": [1, 2], "b": ["x/y"], "c": [0]}, {"a", "b"})
+    assert runs == [("--a=1--b=x-y", {"a": 1, "b": "x/y"}), ("--a=2--b=x-y", {"a": 2, "b": "x/y"})]

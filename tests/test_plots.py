@@ -1,0 +1,336 @@
+"""Figures: right axes and labels, nothing cut off, spectra that peak where a grid was planted, no global state."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from difcore import paper, plots, spectra, style
+from difcore.curves import roc_points
+from difcore.heatmap import cell_text, matrix_heatmap
+from difcore.stats import auc
+
+SIDE = 64
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def no_global_state():
+    before = dict(mpl.rcParams)
+    yield
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == before
+
+
+def grid(period: int, side: int = SIDE) -> np.ndarray:
+    """A pulse every ``period`` px in both directions, in three channels."""
+    plane = np.zeros((side, side))
+    plane[::period, ::period] = 1
+    return np.stack([plane, 0.5 * plane, plane])
+
+
+def noise(side: int = SIDE) -> np.ndarray:
+    return RNG.standard_normal((3, side, side))
+
+
+def texts(figure) -> list[str]:
+    found = [t.get_text() for t in figure.findobj(mpl.text.Text) if t.get_visible()]
+    return [t for t in found if t]
+
+
+def assert_nothing_cut(figure) -> None:
+    FigureCanvasAgg(figure).draw()
+    box, outline = figure.get_tightbbox(), figure.bbox_inches
+    assert box.x0 >= -0.01 and box.y0 >= -0.01, f"cut at the left or bottom: {box}"
+    assert box.x1 <= outline.x1 + 0.01 and box.y1 <= outline.y1 + 0.01, f"cut at the right or top: {box} in {outline}"
+
+
+# spectra
+
+
+@pytest.mark.parametrize("period", [2, 8])
+@pytest.mark.parametrize("channel", [None, "G", "mean"])
+def test_spectrum_of_a_grid_peaks_at_its_harmonics_only(period: int, channel: str | None) -> None:
+    spectrum = plots.fourier_magnitude(grid(period) + 1e-3 * noise(), channel=channel)
+    peaks = set(map(tuple, np.argwhere(spectrum > 0.5)))
+    step = SIDE // period
+    expected = {
+        (SIDE // 2 + i * step, SIDE // 2 + j * step) for i in range(-period, period) for j in range(-period, period)
+    }
+    expected = {(i, j) for i, j in expected if 0 <= i < SIDE and 0 <= j < SIDE} - {(SIDE // 2, SIDE // 2)}
+    assert peaks == expected and len(expected) == period**2 - 1
+
+
+def test_spectrum_range_power_and_invariance() -> None:
+    pattern = noise()
+    first = plots.fourier_magnitude(pattern, power=1)
+    assert first.min() == 0 and first.max() == 1
+    np.testing.assert_allclose(plots.fourier_magnitude(pattern, power=4), first**4)
+    np.testing.assert_allclose(
+        plots.fourier_magnitude(7 * pattern + np.array([1, 2, 3])[:, None, None], 1), first, atol=1e-9
+    )
+    green = np.stack([noise()[0], pattern[1], noise()[0]])
+    np.testing.assert_array_equal(plots.fourier_magnitude(green, 1, "G"), plots.fourier_magnitude(pattern, 1, "G"))
+
+
+def test_spectrum_of_nothing_and_of_nonsense() -> None:
+    assert not plots.fourier_magnitude(np.full((3, 16, 16), 0.1)).any()
+    with pytest.raises(ValueError, match="positive"):
+        plots.fourier_magnitude(noise(), power=0)
+    with pytest.raises(ValueError, match="unknown channel"):
+        plots.fourier_magnitude(noise(), channel="alpha")
+    with pytest.raises(ValueError, match=r"\(3, H, W\)"):
+        plots.fourier_magnitude(np.zeros((4, 8, 8)))
+
+
+def test_fingerprint_image_ignores_outliers_and_keeps_hues() -> None:
+    pattern = np.clip(noise(), -2, 2)
+    spiked = pattern.copy()
+    spiked[0, 0, 0] = 1e6
+    np.testing.assert_allclose(plots.fingerprint_image(spiked)[1:], plots.fingerprint_image(pattern)[1:], atol=0.01)
+    assert plots.fingerprint_image(pattern).shape == (SIDE, SIDE, 3)
+    assert plots.fingerprint_image(pattern, "mean").shape == (SIDE, SIDE)
+    red = np.stack([np.ones((8, 8)), np.zeros((8, 8)), np.zeros((8, 8))])
+    np.testing.assert_array_equal(plots.fingerprint_image(red)[0, 0], [1, 0, 0])
+    np.testing.assert_array_equal(plots.fingerprint_image(np.ones((3, 8, 8))), 0.5)
+
+
+def test_radial_power_is_flat_for_noise_and_peaks_for_a_grid() -> None:
+    frequency, power = spectra.radial_power(3 * noise(128), bins=16)
+    assert frequency[0] > 0 and frequency[-1] < 0.5**0.5
+    np.testing.assert_allclose(power[2:-1], 9, rtol=0.15)
+    frequency, power = spectra.radial_power(grid(8) + 1e-3 * noise(), bins=64)
+    assert power[np.argmin(abs(frequency - 1 / 8))] > 1e3 * power[np.argmin(abs(frequency - 0.15))]
+
+
+def test_local_correlation_adds_up_to_rho_and_shows_where() -> None:
+    pattern, residual = noise(), noise()
+    residual[:, :16, 16:32] += 2 * pattern[:, :16, 16:32]
+    local = spectra.local_correlation(residual, pattern, 16)
+    assert local.mean() == pytest.approx(np.corrcoef(residual.ravel(), pattern.ravel())[0, 1])
+    assert np.unravel_index(local.argmax(), local.shape) == (0, 1)
+    assert not spectra.local_correlation(np.ones((3, 8, 8)), noise(8), 4).any()
+    with pytest.raises(ValueError, match="differ"):
+        spectra.local_correlation(noise(8), noise(16))
+    with pytest.raises(ValueError, match="larger than"):
+        spectra.local_correlation(noise(8), noise(8), 16)
+
+
+# style
+
+
+def test_signed_map_is_perceptually_uniform_and_symmetric() -> None:
+    rgb = np.asarray(style.signed_map(255).colors)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    assert rgb.min() > 0 and rgb.max() < 1  # nothing clipped
+    m1 = [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566]]
+    m1.append([0.0883024619, 0.2817188376, 0.6299787005])
+    m2 = [[0.2104542553, 0.793617785, -0.0040720468], [1.9779984951, -2.428592205, 0.4505937099]]
+    m2.append([0.0259040371, 0.7827717662, -0.808675766])
+    lab = np.cbrt(linear @ np.array(m1).T) @ np.array(m2).T
+    steps = np.linalg.norm(np.diff(lab, axis=0), axis=1)
+    assert steps.std() / steps.mean() < 1e-3
+    np.testing.assert_allclose(lab[:, 0], lab[::-1, 0], atol=1e-6)
+
+
+def test_annotations_contrast_with_their_cells() -> None:
+    assert style.readable_on((0.99, 0.9, 0.14)) == "black"
+    assert style.readable_on((0.27, 0.0, 0.33, 1.0)) == "white"
+
+
+def test_notebooks_get_a_png_and_equal_figures_equal_bytes() -> None:
+    one, two = (plots.loss_curve([3.0, 2.0, 1.0], "loss") for _ in range(2))
+    assert one._repr_png_().startswith(b"\x89PNG") and one._repr_png_() == two._repr_png_()
+    assert style.png(plots.loss_curve([3.0, 2.0, 1.5], "loss")) != style.png(one)
+
+
+# figures
+
+
+def test_fingerprint_panels_follow_the_paper_and_wrap_by_family() -> None:
+    figure = plots.fingerprint_panels({g: noise() for g in reversed(paper.GENERATORS)}, title="all")
+    titles = [a.get_title() for a in figure.axes if a.get_title()]
+    assert titles == [paper.DISPLAY[g] for g in paper.GENERATORS]
+    assert len(figure.axes) == 26
+    lines = {
+        paper.DISPLAY[g]: a.get_subplotspec().rowspan.start
+        for a in figure.axes
+        for g in paper.GENERATORS
+        if a.get_title() == paper.DISPLAY[g]
+    }
+    assert {lines[paper.DISPLAY[g]] for g in paper.LTIM} == {0} and {lines[paper.DISPLAY[g]] for g in paper.GAN} == {2}
+    assert_nothing_cut(figure)
+
+
+def test_fingerprint_panels_small_cases() -> None:
+    figure = plots.fingerprint_panels({"mine": noise()}, power=2, channel="mean", crop=16)
+    assert len(figure.axes) == 2 and figure.axes[0].images[0].get_array().shape == (16, 16)
+    assert "Fourier, power 2" in texts(figure)
+    assert_nothing_cut(figure)
+    with pytest.raises(ValueError, match="no fingerprint"):
+        plots.fingerprint_panels({})
+
+
+def test_gray_panels_state_their_contrast() -> None:
+    outputs = {1000: 0.5 + 0.001 * grid(8), 100: 0.5 + 0.01 * noise(), 1: np.full((3, SIDE, SIDE), 0.5)}
+    figure = plots.gray_panels(outputs, title="gray")
+    assert [a.get_title() for a in figure.axes if a.get_title()] == ["epoch 1", "epoch 100", "epoch 1000"]
+    assert "constant" in texts(figure)
+    low, high = np.percentile(outputs[100], [1, 99])
+    assert f"contrast ×{1 / (high - low):.3g}" in texts(figure)
+    assert_nothing_cut(figure)
+
+
+def test_score_histogram_threshold_is_the_midpoint() -> None:
+    figure = plots.score_histograms(RNG.normal(0, 0.004, 10), RNG.normal(0.013, 0.004, 12), 0.0, 0.013, "SD 1.4")
+    axes = figure.axes[0]
+    lines = [line for line in axes.lines if len(set(line.get_xdata())) == 1 and line.get_linestyle() == "--"]
+    assert lines[0].get_xdata()[0] == pytest.approx(0.0065)
+    assert {"real, n = 10", "generated, n = 12", "threshold +0.0065"} <= set(texts(figure))
+    assert len(axes.patches) == 2
+    assert_nothing_cut(figure)
+    with pytest.raises(ValueError, match="both classes"):
+        plots.score_histograms([], [0.1], 0, 1)
+
+
+def test_accuracy_comparison_marks_paper_hollow_and_ours_filled() -> None:
+    n = len(paper.GENERATORS)
+    frame = pd.DataFrame({"generator": paper.GENERATORS, "paper": paper.README_ACCURACY.values()})
+    frame["ours"] = [100.0, 85, 100, 95, 50, 65] + [np.nan] * 7
+    frame["low"], frame["high"] = frame["ours"] - 15, np.minimum(100, frame["ours"] + 10)
+    figure = plots.accuracy_comparison(frame, "published")
+    axes = figure.axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == [paper.DISPLAY[g] for g in paper.GENERATORS]
+    theirs = next(line for line in axes.lines if line.get_label() == "paper")
+    ours = next(line for line in axes.lines if line.get_label().startswith("ours"))
+    assert theirs.get_markerfacecolor() == "none" and ours.get_markerfacecolor() == style.PALETTE[0]
+    assert len(theirs.get_xdata()) == n and np.isfinite(ours.get_xdata()).sum() == 6
+    assert axes.yaxis_inverted()
+    assert_nothing_cut(figure)
+    with pytest.raises(ValueError, match="'high', 'low'"):
+        plots.accuracy_comparison(frame.drop(columns=["low", "high"]))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(13, 6), (13, 13), (2, 2)])
+def test_heatmap_sizes(rows: int, columns: int) -> None:
+    values = RNG.uniform(0, 1, (rows, columns))
+    names = paper.GENERATORS
+    figure = plots.matrix_heatmap(values, names[:rows], names[:columns], "AUC", 0, 1, title="m", separators=(6,))
+    axes = figure.axes[0]
+    assert [t.get_text() for t in axes.get_xticklabels()] == [paper.DISPLAY[g] for g in names[:columns]]
+    assert [t.get_text() for t in axes.texts] == [f"{v:.2f}" for v in values.ravel()]
+    assert figure.axes[1].get_ylabel() == "AUC"
+    assert_nothing_cut(figure)
+    renderer = figure.canvas.get_renderer()
+    cell = axes.transData.transform([[0, 0], [1, 1]])
+    width, height = np.abs(np.diff(cell, axis=0))[0]
+    for text in axes.texts:
+        box = text.get_window_extent(renderer)
+        assert box.width < width and box.height < height, f"{text.get_text()} does not fit its cell"
+
+
+def test_heatmap_of_fig_h_with_formulas() -> None:
+    figure = plots.matrix_heatmap(
+        paper.fig_h(), unit="accuracy (%)", fmt=".1f", vmin=50, vmax=100, separators=(5, 10, 15)
+    )
+    assert len(figure.axes[0].texts) == 400
+    assert r"$\hat{P}_A$, 40" in texts(figure)
+    assert_nothing_cut(figure)
+
+
+def test_heatmap_diverging_intervals_gaps_and_highlight() -> None:
+    values = np.array([[0.9, np.nan], [0.2, 0.5]])
+    bounds = np.stack([values - 0.1, values + 0.05], -1)
+    figure = matrix_heatmap(
+        values, ["a", "b"], ["c", "d"], diverging=True, centre=0.5, intervals=bounds, highlight=(1, 0)
+    )
+    axes = figure.axes[0]
+    assert axes.images[0].get_clim() == pytest.approx((0.1, 0.9))
+    assert [t.get_text() for t in axes.texts] == ["0.90\n0.80 to 0.95", "–", "0.20\n0.10 to 0.25", "0.50\n0.40 to 0.55"]
+    frame = next(p for p in axes.patches if isinstance(p, mpl.patches.Rectangle))
+    assert frame.get_xy() == (-0.5, 0.5)
+    assert_nothing_cut(figure)
+
+
+def test_heatmap_rejects_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="1 row and 2 column labels"):
+        matrix_heatmap(np.zeros((2, 2)), ["a"], ["b", "c"])
+    with pytest.raises(ValueError, match="expected \\(R, C, 2\\)"):
+        matrix_heatmap(np.zeros((1, 1)), ["a"], ["b"], intervals=np.zeros((1, 1)))
+
+
+def test_numbers_have_true_minus_signs_and_no_negative_zero() -> None:
+    assert cell_text(-0.051, None, ".2f") == "−0.05"
+    assert cell_text(-0.001, None, ".2f") == "0.00"
+
+
+def test_training_agreement_panels() -> None:
+    rows = [(d, s, "auc", g, 0.5 + s / 2e4) for d in ("photos", "scenes") for s in (100, 1000) for g in paper.LTIM]
+    rows += [(d, s, "psnr", f"σ = {v}", 30.0) for d in ("photos", "scenes") for s in (100, 1000) for v in (5, 10)]
+    frame = pd.DataFrame(rows, columns=["denoiser", "step", "quantity", "series", "value"])
+    figure = plots.training_agreement(frame, "agreement")
+    assert len(figure.axes) == 4 and all(a.get_xscale() == "log" for a in figure.axes)
+    assert {"denoiser: photos", "denoiser: scenes", "SD 1.4", "σ = 10", "PSNR (dB)"} <= set(texts(figure))
+    assert sum(len(line.get_xdata()) == 2 and line.get_marker() != "None" for line in figure.axes[0].lines) == 6
+    assert_nothing_cut(figure)
+    with pytest.raises(ValueError, match="series"):
+        plots.training_agreement(frame.drop(columns="series"))
+
+
+def test_denoiser_example_measures_what_it_shows() -> None:
+    clean = np.full((3, 32, 32), 0.5)
+    error = np.where(RNG.random((3, 32, 32)) < 0.5, -0.1, 0.1)
+    figure = plots.denoiser_example(clean, clean + error, error * 0.9, "σ")
+    assert {"20.0 dB", "40.0 dB", "reference", "residual"} <= set(texts(figure))
+    assert_nothing_cut(figure)
+
+
+def test_evidence_and_pair_and_closeup() -> None:
+    pattern = noise()
+    figure = plots.evidence_panels(np.zeros((SIDE, SIDE, 3), np.uint8), 2 * pattern, pattern, "mj", block=8)
+    assert {"ρ = +1.0000", "MJ", "local ρ, 8 px squares"} <= set(texts(figure))
+    assert_nothing_cut(figure)
+    pair = plots.pattern_pair(pattern, noise(), ("sd14", "mj"))
+    assert len(pair.axes) == 4 and [a.get_title() for a in pair.axes] == ["SD 1.4", "", "MJ", ""]
+    assert_nothing_cut(pair)
+    assert_nothing_cut(plots.fingerprint_closeup(pattern, "mj", crop=16))
+
+
+def test_image_grid() -> None:
+    images = [RNG.integers(0, 256, (16, 20, 3), np.uint8) for _ in range(5)]
+    figure = plots.image_grid(images, [f"image {k}" for k in range(5)], columns=3, title="five")
+    assert [a.get_title() for a in figure.axes] == [f"image {k}" for k in range(5)]
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), images[3])
+    assert_nothing_cut(figure)
+    with pytest.raises(ValueError, match="no image"):
+        plots.image_grid([])
+    with pytest.raises(ValueError, match="5 images but 1 titles"):
+        plots.image_grid(images, ["one"])
+
+
+def test_loss_curve_scale_follows_the_sign() -> None:
+    assert plots.loss_curve([2.0, 1.0]).axes[0].get_yscale() == "log"
+    figure = plots.loss_curve({"a": [1.0, -1.0], "b": [1.0, 0.5]}, "two", window=2)
+    assert figure.axes[0].get_yscale() == "linear" and {"a", "b"} <= set(texts(figure))
+    smooth = next(line for line in figure.axes[0].lines if line.get_label() == "a")
+    np.testing.assert_allclose(smooth.get_ydata(), [1.0, 0.0])
+    assert_nothing_cut(figure)
+
+
+def test_roc_area_equals_the_rank_statistic_with_ties() -> None:
+    real, fake = RNG.integers(0, 6, 40), RNG.integers(2, 9, 30)
+    false, true = roc_points(real, fake)
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(true, false) == pytest.approx(auc(real, fake))
+    figure = plots.roc_curve_plot({"sd14": (real, fake)}, "ROC")
+    assert f"SD 1.4, AUC {auc(real, fake):.3f}" in texts(figure)
+    assert_nothing_cut(figure)
+
+
+def test_radial_spectrum_one_and_many() -> None:
+    assert len(plots.radial_spectrum(noise()).axes) == 1
+    figure = plots.radial_spectrum({"mj": noise(), "sd14": grid(8)}, "spectra")
+    assert len(figure.axes) == 2 and {"SD 1.4", "MJ", "8 px"} <= set(texts(figure))
+    assert_nothing_cut(figure)
