@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from difcore.tensors import as_tensor
+
 Array = Tensor | np.ndarray
 CHUNK = 2**24  # values standardised at a time: 64 MiB in float32, whatever the number of images
+FLAT = 1e-6  # a spread below this part of a sample's length is rounding: the sample is constant
 
 
 def standardise(x: Array) -> Tensor:
@@ -17,12 +20,11 @@ def standardise(x: Array) -> Tensor:
 
     A constant sample has no direction and becomes all zeros, so that it correlates with nothing.
     """
-    flat = torch.as_tensor(x).flatten(1).float()
+    flat = as_tensor(x).flatten(1).float()
+    constant = FLAT * flat.norm(dim=1, keepdim=True)
     flat = flat - flat.mean(1, keepdim=True)
     norm = flat.norm(dim=1, keepdim=True)
-    # Rounding leaves a constant a spread of some ulps of its value; that is no direction either.
-    tiny = norm <= 1e-6 * torch.as_tensor(x).flatten(1).float().norm(dim=1, keepdim=True)
-    return torch.where(tiny, torch.zeros_like(flat), flat / norm.clamp_min(torch.finfo(torch.float32).tiny))
+    return torch.where(norm <= constant, 0, flat / norm.clamp_min(torch.finfo(torch.float32).tiny))
 
 
 def ncc(a: Array, b: Array) -> Tensor:
@@ -41,7 +43,7 @@ def ncc(a: Array, b: Array) -> Tensor:
     left = standardise(a)
     if not len(b):
         return left.new_zeros(len(left), 0)
-    return torch.cat([left @ standardise(part).to(left.device).T for part in chunks(b)], 1)
+    return torch.cat([left @ standardise(part).to(left.device).T for part in chunks(b)], 1).clamp(-1, 1)
 
 
 def chunks(x: Array) -> Iterator[Array]:

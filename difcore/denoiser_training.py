@@ -93,7 +93,7 @@ def train_dncnn(
         Real images, each at least ``plan.crop`` px on a side.
     plan : TrainingPlan
     folder : path
-        Receives ``checkpoint.pt``, ``snapshot-<step>.pt`` (averaged weights) and ``loss.csv``.
+        Receives ``checkpoint.pt`` (with the loss of every step) and ``snapshot-<step>.pt`` (averaged weights).
     snapshots : sequence of int
         Steps after which the averaged weights are kept; the last step always is.
 
@@ -190,7 +190,10 @@ def mean_residual(noise_of: Callable[[Tensor], Tensor], images: Sequence[np.ndar
 
 
 def psnr(noise_of: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], sigma: float, seed: int = 0) -> float:
-    """Mean PSNR in dB of ``y - noise_of(y)`` against the clean images, y = x + N(0, (sigma/255)^2), not clipped."""
+    """Mean PSNR in dB of ``y - noise_of(y)`` against the clean images, y = x + N(0, (sigma/255)^2), not clipped.
+
+    Infinite for a filter that finds the noise exactly.
+    """
     values = []
     for k, image in enumerate(images):
         clean = to_batch(image)
@@ -198,7 +201,7 @@ def psnr(noise_of: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], sig
             torch.from_numpy(np.random.default_rng([seed, k]).standard_normal(clean.shape, np.float32)) * sigma / 255
         )
         error = (noise_of(clean + noise).cpu() - noise).square().mean().item()
-        values.append(-10 * math.log10(error))
+        values.append(-10 * math.log10(error) if error else math.inf)
     return float(np.mean(values))
 
 

@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = PROJECT_DIR / "data"
@@ -50,6 +50,8 @@ def atomic_json(path: Path | str, document: Any) -> Path:
 
 def atomic_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
     """Write tensors to ``path`` atomically; each metadata value is stored as JSON text."""
+    from safetensors.torch import save_file  # imports torch, which the batch and the report do without
+
     text = {key: json.dumps(value, default=str) for key, value in metadata.items()}
     contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     return atomic_write(path, lambda p: save_file(contiguous, p, text))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class Fingerprint:
     def __post_init__(self) -> None:
         if self.pattern.ndim != 3 or self.pattern.shape[0] != 3:
             raise ValueError(f"a fingerprint has shape (3, H, W), got {tuple(self.pattern.shape)}")
-        if not bool(torch.isfinite(self.pattern).all()):
+        if not bool(torch.isfinite(self.pattern).all()) or not math.isfinite(self.mu_real + self.mu_fake):
             raise ValueError("the fingerprint holds values that are not finite")
         if self.mu_fake < self.mu_real:
             object.__setattr__(self, "pattern", -self.pattern)
@@ -89,8 +90,9 @@ class Fingerprint:
 
 def save_fingerprint(path: Path | str, fingerprint: Fingerprint) -> Path:
     """Write pattern, centres and provenance as one safetensors file, atomically."""
-    facts = {key: getattr(fingerprint, key) for key in ("mu_real", "mu_fake", "method", "name")}
-    metadata = {"kind": "fingerprint", **facts, "metadata": dict(fingerprint.metadata)}
+    centres = {key: float(getattr(fingerprint, key)) for key in ("mu_real", "mu_fake")}
+    names = {key: getattr(fingerprint, key) for key in ("method", "name")}
+    metadata = {"kind": "fingerprint", **centres, **names, "metadata": dict(fingerprint.metadata)}
     return atomic_safetensors(path, {"pattern": fingerprint.pattern.float()}, metadata)
 
 
@@ -140,7 +142,7 @@ def import_official(path: Path | str, name: str | None = None) -> Fingerprint:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*pickle protocol")
             saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # bytes that are no checkpoint can make the unpickler raise anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as a plain checkpoint: {first}") from error
     missing = [k for k in ("Fingerprint", "Train Real", "Train Fake") if not isinstance(saved, dict) or k not in saved]
@@ -150,8 +152,8 @@ def import_official(path: Path | str, name: str | None = None) -> Fingerprint:
     if not isinstance(pattern, Tensor) or pattern.ndim != 4 or pattern.shape[:2] != (1, 3):
         raise ValueError(f"{path}: expected a fingerprint of shape (1, 3, H, W)")
     try:
-        mu_real, mu_fake = (float(torch.tensor(x[-LAST_BATCHES:], dtype=torch.float64).mean()) for x in (real, fake))
-    except (TypeError, ValueError, RuntimeError) as error:
+        mu_real, mu_fake = (fmean(x[-LAST_BATCHES:]) for x in (real, fake))
+    except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: its training correlations are not lists of numbers") from error
     origin = {"source": "official release", "file_sha256": sha256_file(path), "steps": len(real)}
     return Fingerprint(pattern[0].float(), mu_real, mu_fake, "dif", name or path.parent.name, origin)

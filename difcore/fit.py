@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from difcore.correlation import centres, chunks, ncc, standardise
+from difcore.correlation import FLAT, centres, chunks, ncc, standardise
 from difcore.fingerprints import LAST_BATCHES, Fingerprint
 from difcore.priors import DOWNSAMPLING, IN_CHANNELS, build_prior
-from difcore.tensors import channels_last
+from difcore.tensors import as_tensor, channels_last
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def fit_dif(
     """
     check_residuals(real, fake)
     shape = tuple(real.shape[1:])
-    padded = [-(-side // DOWNSAMPLING) * DOWNSAMPLING for side in shape[1:]]
+    # At least 2x2 at the bottom of the U-Net: batch-norm cannot train on a single value.
+    padded = [max(2, -(-side // DOWNSAMPLING)) * DOWNSAMPLING for side in shape[1:]]
     norms = {False: spreads(real).to(device), True: spreads(fake).to(device)}
     rng = np.random.default_rng(plan.seed)
     torch.manual_seed(plan.seed)
@@ -177,11 +178,11 @@ def fit_marra18(real: np.ndarray | Tensor, fake: np.ndarray | Tensor, name: str 
     Parameters, errors: as ``fit_dif``.
     """
     check_residuals(real, fake)
-    total = sum(torch.as_tensor(part).float().sum(0) for part in chunks(fake))
+    total = sum(as_tensor(part).float().sum(0) for part in chunks(fake))
     assert isinstance(total, Tensor)
     n = len(fake)
     rho_real = ncc(total[None], real)[0]
-    rho_fake = torch.stack([ncc((total - r)[None], r[None])[0, 0] for r in map(torch.as_tensor, fake)])
+    rho_fake = torch.stack([ncc((total - r)[None], r[None])[0, 0] for r in map(as_tensor, fake)])
     labels = torch.arange(len(rho_real) + n) >= len(rho_real)
     mu_real, mu_fake = centres(torch.cat([rho_real, rho_fake]), labels)
     return Fingerprint(total / n, mu_real, mu_fake, "marra18", name, {"n_real": len(real), "n_fake": n})
@@ -199,9 +200,13 @@ def check_residuals(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> Non
 
 
 def spreads(x: np.ndarray | Tensor) -> Tensor:
-    """Length of each mean-free sample, (N,) float32: the denominator of its correlations."""
-    flat = (torch.as_tensor(part).flatten(1).float() for part in chunks(x))
-    return torch.cat([(f - f.mean(1, keepdim=True)).norm(dim=1) for f in flat]).clamp_min(1e-12)
+    """Length of each mean-free sample, (N,) float32: the denominator of its correlations; infinite if constant."""
+    out = []
+    for part in chunks(x):
+        flat = as_tensor(part).flatten(1).float()
+        spread = (flat - flat.mean(1, keepdim=True)).norm(dim=1)
+        out.append(spread.masked_fill(spread <= FLAT * flat.norm(dim=1), torch.inf))
+    return torch.cat(out)
 
 
 def shuffled(n: int, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -44,18 +44,20 @@ class LatentDecoder(nn.Module):
         Channels of the latent.
     """
 
-    def __init__(self, width: int = 48, latent: int = 12) -> None:
+    def __init__(self, width: int = 64, latent: int = 24) -> None:
         super().__init__()
-        w = width
+        w, cells = width, 3 * DOWNSAMPLING**2
         self.encoder = nn.Sequential(
-            conv(3, w), conv(w, w, 2), conv(w, w), conv(w, w, 2), nn.Conv2d(w, latent, 3, 1, 1)
+            nn.PixelUnshuffle(DOWNSAMPLING), conv(cells, w), conv(w, w), nn.Conv2d(w, latent, 3, 1, 1)
         )
-        stages = [nn.Sequential(nn.ConvTranspose2d(w, w, 2, 2), nn.SiLU(), conv(w, w)) for _ in range(2)]
-        self.decoder = nn.Sequential(conv(latent, w), conv(w, w), *stages, nn.Conv2d(w, 3, 3, 1, 1))
+        deconvolve = [
+            nn.Sequential(nn.ConvTranspose2d(a, b, 2, 2), nn.SiLU(), conv(b, b)) for a, b in ((w, w), (w, w // 2))
+        ]
+        self.decoder = nn.Sequential(conv(latent, w), conv(w, w), *deconvolve, nn.Conv2d(w // 2, 3, 3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction of images (B, 3, H, W) in [0, 1], H and W multiples of 4; not clipped."""
-        return self.decoder(torch.tanh(self.encoder(x - 0.5))) + 0.5
+        return self.decoder(self.encoder(x - 0.5)) + 0.5
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class GeneratorPlan:
     batch: int = 8
     crop: int = 64
     learning_rate: float = 2e-3
-    width: int = 48
-    latent: int = 12
+    width: int = 64
+    latent: int = 24
     seed: int = 0
     bfloat16: bool = False
 

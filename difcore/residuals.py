@@ -35,7 +35,7 @@ class ResidualSet:
     names : tuple of str
         File path, or index in the array given.
     hashes : tuple of str
-        SHA-256 of each image's bytes: equal hashes are equal images.
+        SHA-256 of each file's bytes (of the shape and pixels of an array): equal hashes are equal images.
     skipped : tuple of Skipped
         Images left out, each with its reason.
     """
@@ -95,10 +95,14 @@ def residuals_of(
     ------
     FolderError
         If ``source`` is a folder without images.
+    ValueError
+        If ``source`` is an array of another shape or type.
     ImageError
         If not one image is usable: the message counts and names the reasons.
     """
     root = cache_folder() if cache is True else Path(cache) if cache else None
+    if isinstance(source, np.ndarray) and (source.ndim != 4 or source.shape[3] != 3 or source.dtype != np.uint8):
+        raise ValueError(f"expected uint8 images (N, H, W, 3), got {source.dtype} {source.shape}")
     if isinstance(source, str | Path):
         source = list_images(source)
     total, kept = len(source), 0
@@ -109,28 +113,35 @@ def residuals_of(
     pending: list[tuple[int, Path | None, np.ndarray]] = []
     per_call = max(1, PIXELS_PER_CALL.get(denoiser.device.split(":")[0], 256**2) // crop**2)
     bar = tqdm(total=total, desc=f"residuals ({denoiser.name})", disable=not progress)
-    for item in source:
+    slots: dict[str, int] = {}
+    copies: list[tuple[int, int]] = []
+    for item in map(Path, source) if not isinstance(source, np.ndarray) else source:
         bar.update()
         name = str(item) if isinstance(item, Path) else str(len(names) + len(skipped))
         try:
             if isinstance(item, Path) and not item.is_file():  # a pipe would be waited for, a broken link misreported
                 read_crop(item, crop, jpeg)
-            content = sha256_file(item) if isinstance(item, Path) else sha256_bytes(np.ascontiguousarray(item).data)
+            content = sha256_file(item) if isinstance(item, Path) else sha256_pixels(item)
             stored = root / stored_name(content, denoiser, crop, jpeg) if root else None
-            known = read_stored(stored, crop)
-            if known is not None:
+            known = None if content in slots else read_stored(stored, crop)
+            if content in slots:
+                copies.append((kept, slots[content]))
+            elif known is not None:
                 values[kept] = known
             else:
                 pending.append((kept, stored, read_crop(item, crop, jpeg)))
         except (ImageError, OSError) as error:
             skipped.append(Skipped(Path(name), str(error)))
             continue
+        slots.setdefault(content, kept)
         names.append(name)
         hashes.append(content)
         kept += 1
         if len(pending) == per_call:
             flush(pending, values, denoiser)
     flush(pending, values, denoiser)
+    for slot, original in copies:
+        values[slot] = values[original]
     bar.close()
     if not kept:
         reasons = "; ".join(sorted({s.reason for s in skipped})[:3])
@@ -140,7 +151,12 @@ def residuals_of(
 
 def stored_name(content: str, denoiser: Denoiser, crop: int, jpeg: int | None) -> str:
     """Place of a residual in the cache, determined by everything that determines its values."""
-    return f"{denoiser.hash[:16]}/{crop}{f'-q{jpeg}' if jpeg else ''}/{content[:2]}/{content}.npy"
+    return f"{denoiser.hash[:16]}/{crop}{'' if jpeg is None else f'-q{jpeg}'}/{content[:2]}/{content}.npy"
+
+
+def sha256_pixels(image: np.ndarray) -> str:
+    """Hash of an image's shape and pixels."""
+    return sha256_bytes(str(image.shape).encode(), np.ascontiguousarray(image).data)
 
 
 def read_stored(path: Path | None, crop: int) -> np.ndarray | None:
@@ -171,7 +187,8 @@ def allocate(shape: tuple[int, ...]) -> np.ndarray:
     size = int(np.prod(shape, dtype=np.int64)) * 2
     if size <= IN_MEMORY:
         return np.empty(shape, np.float16)
-    folder = os.environ.get("DIFCORE_CACHE") or None
+    if folder := os.environ.get("DIFCORE_CACHE") or None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as stream:
         stream.truncate(size)
         return np.memmap(stream, np.float16, "r+", shape=shape)

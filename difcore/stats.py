@@ -28,7 +28,8 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     p, denominator = successes / n, 1 + z * z / n
     centre = (p + z * z / (2 * n)) / denominator
     half = z / denominator * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    # At the ends the interval reaches the proportion itself, which rounding would just miss.
+    return 0.0 if successes == 0 else float(centre - half), 1.0 if successes == n else float(centre + half)
 
 
 def auc(real: ArrayLike, fake: ArrayLike) -> float:

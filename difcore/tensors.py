@@ -11,9 +11,14 @@ from torch import Tensor, nn
 Module = TypeVar("Module", bound=nn.Module)
 
 
+def as_tensor(x: Tensor | np.ndarray) -> Tensor:
+    """``x`` as a tensor over the same memory; a read-only array is copied, because torch warns of those."""
+    return torch.as_tensor(x.copy() if isinstance(x, np.ndarray) and not x.flags.writeable else x)
+
+
 def to_batch(images: np.ndarray) -> Tensor:
     """uint8 images (N, H, W, 3), or one of them, as float32 (N, 3, H, W) in [0, 1], channels-last in memory."""
-    batch = torch.from_numpy(np.ascontiguousarray(images if images.ndim == 4 else images[None]))
+    batch = as_tensor(np.ascontiguousarray(images if images.ndim == 4 else images[None]))
     return batch.permute(0, 3, 1, 2).float() / 255
 
 

@@ -1,9 +1,11 @@
 """Fixtures shared by the tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from difcore.files import PROJECT_DIR
 
@@ -15,3 +17,28 @@ def shared_data() -> Path:
     if not (folder / "photos").is_dir():
         pytest.skip("needs the shared image sets: neither DIFCORE_DATA nor ../shared/data holds photos/")
     return folder
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty residual cache of this test's own."""
+    monkeypatch.setenv("DIFCORE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread: small tensors are faster so, and sums come in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def every_warning() -> Iterator[None]:
+    """torch repeats warnings that it gives once per process otherwise, so that a test meets them in any order."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)

@@ -17,7 +17,7 @@ import yaml
 
 from difcore.batch import BatchError, run_batch
 from difcore.files import PROJECT_DIR, atomic_json
-from difcore.notebooks import Job
+from difcore.notebooks import Job, project_digest
 from difcore.plan import combinations, load_parameters, select
 
 PARAMETERS = 'output_dir: str = "../outputs/manual/x"\nseed: int = 0\nvalue: float = 1.0  # any number'
@@ -70,6 +70,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.delenv("DIFCORE_DATA", raising=False)
+    monkeypatch.setattr("difcore.plan.project_digest", lambda data_root: "fixed")  # someone may be editing the sources
     return Project(tmp_path)
 
 
@@ -130,6 +131,13 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_what_makes_a_notebook_run_again(
     project: Project, pretended: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sources, data = tmp_path / "difcore", tmp_path / "weights"
+    sources.mkdir()
+    data.mkdir()
+    monkeypatch.setattr("difcore.plan.project_digest", project_digest)
+    monkeypatch.setattr("difcore.notebooks.PROJECT_DIR", tmp_path)
+    monkeypatch.setattr("difcore.notebooks.DATA_DIR", data)
+
     def runs(**options: Any) -> list[str]:
         pretended.clear()
         assert project.run(**options) == 0
@@ -155,13 +163,8 @@ def test_what_makes_a_notebook_run_again(
     for name in ("photos", "sd1"):
         (tmp_path / "data" / name).mkdir(parents=True)
         assert runs(data_root=tmp_path / "data") == ["00_a", "01_b"]
-    data = tmp_path / "weights"
-    data.mkdir()
-    monkeypatch.setattr("difcore.notebooks.DATA_DIR", data)
-    monkeypatch.setattr("difcore.notebooks.PROJECT_DIR", tmp_path)
-    (tmp_path / "difcore").mkdir()
     runs()
-    for path in (tmp_path / "difcore" / "fit.py", data / "dncnn.safetensors"):
+    for path in (sources / "fit.py", data / "dncnn.safetensors"):
         path.write_text("1", encoding="utf-8")
         assert runs() == ["00_a", "01_b"]
         assert runs() == []
@@ -205,7 +208,8 @@ def test_a_killed_batch_stops_its_kernels_and_resumes(project: Project, tmp_path
     slow += "p.write_text(str(os.getpid()))\ntime.sleep(120 if first else 0)"
     write_notebook(project.notebooks, "01_slow", slow)
     folders = {name: str(path) for name, path in project.folders.items()}
-    code = f"from difcore.batch import run_batch; run_batch(progress=False, **{folders!r})"
+    code = "import difcore.plan; difcore.plan.project_digest = lambda data_root: 'fixed'\n"
+    code += f"from difcore.batch import run_batch; run_batch(progress=False, **{folders!r})"
     batch = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT_DIR)
     pid_file = project.notebooks / "pid"
     wait_for(lambda: pid_file.exists() and pid_file.read_text(encoding="utf-8"))

@@ -13,9 +13,11 @@ from tqdm.auto import tqdm
 from difcore.denoiser_training import mean_residual, psnr
 from difcore.denoisers import Denoiser, DnCNN, FoldedDnCNN
 from difcore.experiments.published import agreement, score_release
-from difcore.files import sha256_file
+from difcore.files import DATA_DIR, sha256_bytes, sha256_file
+from difcore.paper import WITH_IMAGES
 
 SIGMAS = (5, 10, 15)
+RECORDED = DATA_DIR / "denoiser_agreement.csv"
 
 
 def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat16: bool = False) -> Denoiser:
@@ -26,8 +28,9 @@ def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat
     model = DnCNN(depth, features)
     model.load_state_dict(state)
     filter_ = FoldedDnCNN(model.eval(), bfloat16=bfloat16)
-    digest = sha256_file(snapshot) + ("-bfloat16" if bfloat16 else "")
-    return Denoiser(Path(snapshot).stem, filter_, mean_residual(filter_, images), digest)
+    bias = mean_residual(filter_, images)
+    digest = sha256_bytes(sha256_file(snapshot).encode(), str(bfloat16).encode(), bias.numpy().tobytes())
+    return Denoiser(Path(snapshot).stem, filter_, bias, digest)
 
 
 def psnr_table(denoisers: Mapping[str, Denoiser], images: Sequence[np.ndarray], seed: int = 0) -> pd.DataFrame:
@@ -56,3 +59,18 @@ def agreement_along(
         psnrs = {f"psnr_{s}": psnr(denoiser.filter, clean, s, seed) for s in SIGMAS}
         rows.append({"denoiser": label, "step": step, **psnrs, **agreement(score_release(release, denoiser))})
     return pd.DataFrame(rows)
+
+
+def recorded_agreement() -> pd.DataFrame:
+    """Agreement along the trainings behind the shipped weights, as ``scripts/denoiser_agreement.py`` measured it."""
+    return pd.read_csv(RECORDED)
+
+
+def agreement_frame(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of ``agreement_along`` as one value per row: denoiser, step, quantity, series, value."""
+    series = {f"auc_{g}": ("auc", g) for g in WITH_IMAGES} | {f"psnr_{s}": ("psnr", f"σ = {s}") for s in SIGMAS}
+    parts = [
+        table[["denoiser", "step"]].assign(quantity=quantity, series=name, value=table[column])
+        for column, (quantity, name) in series.items()
+    ]
+    return pd.concat(parts, ignore_index=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from difcore.files import sha256_bytes
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
 from difcore.images import Skipped, find_generators
-from difcore.residuals import ResidualSet, residuals_of
+from difcore.residuals import ResidualSet, Source, residuals_of
 from difcore.stats import Detection, as_row, detection
 
 METHODS = ("dif", "marra18")
@@ -65,7 +65,41 @@ def untrained(residuals: ResidualSet, trained: set[str]) -> np.ndarray:
 def unique(residuals: ResidualSet) -> ResidualSet:
     """Without repeated images: a copy in both train and test would be a leak."""
     _, first = np.unique(np.array(residuals.hashes), return_index=True)
-    return residuals if len(first) == len(residuals) else residuals.take(np.sort(first))
+    if len(first) == len(residuals):
+        return residuals
+    return replace(residuals.take(np.sort(first)), skipped=residuals.skipped)
+
+
+def unique_pair(
+    real: Source, fake: Source, denoiser: Denoiser, crop: int, jpeg: int | None = None, progress: bool = False
+) -> dict[str, ResidualSet]:
+    """Residuals of both classes, {"real": ..., "fake": ...}, without repeated images.
+
+    Raises
+    ------
+    FolderError, ImageError, ValueError
+        Folders without images, no usable image, an image in both classes.
+    """
+    sources = {"real": real, "fake": fake}
+    pair = {label: unique(residuals_of(x, denoiser, crop, jpeg, progress=progress)) for label, x in sources.items()}
+    if shared := set(pair["real"].hashes) & set(pair["fake"].hashes):
+        raise ValueError(f"{len(shared)} images are in both the real and the fake folder")
+    return pair
+
+
+def fit(
+    x: Mapping[str, np.ndarray], denoiser: Denoiser, plan: DifPlan, method: str, name: str, device: str, progress: bool
+) -> Fingerprint:
+    """A fingerprint by one of ``METHODS`` that knows which residual filter it belongs to."""
+    real, fake = x["real"], x["fake"]
+    found = fit_dif(real, fake, plan, name, device, progress) if method == "dif" else fit_marra18(real, fake, name)
+    return replace(found, metadata={**found.metadata, "denoiser": denoiser.name, "denoiser_sha256": denoiser.hash})
+
+
+def check_method(method: str) -> None:
+    """Raise ValueError unless ``method`` is one of ``METHODS``."""
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
 
 
 def fit_folders(
@@ -95,23 +129,13 @@ def fit_folders(
     FolderError, ImageError, ValueError
         Folders without images, no usable image, an unknown method, too few images, an image in both classes.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
-    sets = {
-        label: unique(residuals_of(source, denoiser, crop, jpeg, progress=progress))
-        for label, source in (("real", real), ("fake", fake))
-    }
-    if shared := set(sets["real"].hashes) & set(sets["fake"].hashes):
-        raise ValueError(f"{len(shared)} images are in both the real and the fake folder")
+    check_method(method)
+    sets = unique_pair(real, fake, denoiser, crop, jpeg, progress)
     rng = np.random.default_rng(plan.seed)
     index = {label: split(len(s), train, rng) for label, s in sets.items()}
     x = {label: sets[label].values[np.sort(index[label][0])] for label in sets}
-    if method == "dif":
-        fingerprint = fit_dif(x["real"], x["fake"], plan, name, device, progress)
-    else:
-        fingerprint = fit_marra18(x["real"], x["fake"], name)
-    facts = {**fingerprint.metadata, "denoiser": denoiser.name, "denoiser_sha256": denoiser.hash, "jpeg": jpeg}
-    fingerprint = Fingerprint(fingerprint.pattern, fingerprint.mu_real, fingerprint.mu_fake, method, name, facts)
+    fingerprint = fit(x, denoiser, plan, method, name, device, progress)
+    fingerprint = replace(fingerprint, metadata={**fingerprint.metadata, "jpeg": jpeg})
     rest = {label: np.sort(index[label][1]) for label in sets}
     held_out = None
     if all(len(r) for r in rest.values()):
@@ -139,7 +163,11 @@ def evaluate_folders(
 
 
 def detect_images(
-    fingerprints: Sequence[Fingerprint], images: Sequence[Path], denoiser: Denoiser, progress: bool = False
+    fingerprints: Sequence[Fingerprint],
+    images: Sequence[Path],
+    denoiser: Denoiser,
+    jpeg: int | None = None,
+    progress: bool = False,
 ) -> tuple[pd.DataFrame, tuple[Skipped, ...]]:
     """Each image against each fingerprint, best match first for each image.
 
@@ -158,15 +186,15 @@ def detect_images(
     crops = {f.crop for f in fingerprints}
     if len(crops) != 1:
         raise ValueError(f"fingerprints of different sizes cannot be compared: {sorted(crops)} px")
-    residuals = residuals_of(list(images), denoiser, crops.pop(), progress=progress)
+    residuals = residuals_of(list(images), denoiser, crops.pop(), jpeg, progress=progress)
     tables = []
     for k, fingerprint in enumerate(fingerprints):
         rho = fingerprint.scores(residuals.values).numpy()
         gap = fingerprint.mu_fake - fingerprint.mu_real
         margin = (rho - fingerprint.mu_real) / gap if gap else np.zeros_like(rho)
-        facts = {"image": residuals.names, "fingerprint": fingerprint.name or str(k), "rho": rho}
-        facts |= {"threshold": fingerprint.threshold, "margin": margin}
-        tables.append(pd.DataFrame({**facts, "generated": fingerprint.decide(residuals.values).numpy()}))
+        table = pd.DataFrame({"image": residuals.names, "fingerprint": fingerprint.name or str(k), "rho": rho})
+        generated = fingerprint.decide(residuals.values).numpy()
+        tables.append(table.assign(threshold=fingerprint.threshold, margin=margin, generated=generated))
     table = pd.concat(tables, ignore_index=True)
     order = table.assign(rank=table.image.map({name: k for k, name in enumerate(residuals.names)}))
     order = order.sort_values(["rank", "margin"], ascending=[True, False]).drop(columns="rank")
@@ -180,6 +208,7 @@ def cross_detect(
     method: str = "dif",
     train: int | None = None,
     crop: int = 256,
+    jpeg: int | None = None,
     device: str = "cpu",
     progress: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, Fingerprint], tuple[Skipped, ...]]:
@@ -191,32 +220,31 @@ def cross_detect(
     Raises
     ------
     FolderError, ImageError, ValueError
-        As ``find_generators`` and ``fit_folders``.
+        As ``find_generators`` and ``fit_folders``; also if a class has no image left to test on.
     """
-    sets: dict[str, dict[str, ResidualSet]] = {}
-    skipped: list[Skipped] = []
-    for generator in find_generators(root):
-        found = {"real": generator.real_images(), "fake": generator.fake_images()}
-        pair = {label: residuals_of(paths, denoiser, crop, progress=progress) for label, paths in found.items()}
-        skipped += chain(*(images.skipped for images in pair.values()))
-        sets[generator.name] = {label: unique(images) for label, images in pair.items()}
-    patterns: dict[str, Fingerprint] = {}
-    trained: set[str] = set()
-    for name, pair in sets.items():
-        chosen = {label: pair[label].take(draw(pair[label].hashes, train, plan.seed)) for label in pair}
-        trained |= set(chain(*(s.hashes for s in chosen.values())))
-        real, fake = chosen["real"].values, chosen["fake"].values
-        fit = fit_dif(real, fake, plan, name, device, progress) if method == "dif" else fit_marra18(real, fake, name)
-        patterns[name] = fit
+    check_method(method)
+    sets = {
+        generator.name: unique_pair(generator.real_images(), generator.fake_images(), denoiser, crop, jpeg, progress)
+        for generator in find_generators(root)
+    }
+    skipped = tuple(chain(*(images.skipped for pair in sets.values() for images in pair.values())))
+    drawn = {name: {k: draw(x.hashes, train, plan.seed) for k, x in pair.items()} for name, pair in sets.items()}
     # A real image may be in several generators' folders: what any fingerprint was trained on, no test may contain.
+    trained = {sets[name][k].hashes[i] for name, pair in drawn.items() for k, index in pair.items() for i in index}
     tests = {name: {label: untrained(x, trained) for label, x in pair.items()} for name, pair in sets.items()}
+    if empty := [f"{name} ({label})" for name, pair in tests.items() for label, x in pair.items() if not len(x)]:
+        raise ValueError(f"too few images: none left to test on of {', '.join(empty)}")
+    patterns = {
+        name: fit(
+            {k: x.values[drawn[name][k]] for k, x in pair.items()}, denoiser, plan, method, name, device, progress
+        )
+        for name, pair in sets.items()
+    }
     stack = torch.stack([p.pattern for p in patterns.values()])
-    rho_real, rho_fake = cross_detection(
-        stack, [t["real"] for t in tests.values()], [t["fake"] for t in tests.values()]
-    )
+    rho_real, rho_fake = cross_detection(stack, *([t[label] for t in tests.values()] for label in ("real", "fake")))
     rows: list[Mapping[str, object]] = []
     for j, test in enumerate(tests):
         for i, (name, fingerprint) in enumerate(patterns.items()):
             result = detection(rho_real[j][i], rho_fake[j][i], fingerprint.threshold)
             rows.append({"train": name, "test": test, **as_row(result), "seed": plan.seed})
-    return pd.DataFrame(rows), patterns, tuple(skipped)
+    return pd.DataFrame(rows), patterns, skipped

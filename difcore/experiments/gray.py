@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from difcore.grids import grid_share
 from difcore.priors import IN_CHANNELS, build_prior
 from difcore.tensors import channels_last
 
@@ -31,7 +32,7 @@ def gray_image(
     Parameters
     ----------
     size : int
-        Side in px, a multiple of 16 (official: 128).
+        Side in px, a multiple of 16 from 32 on (official: 128).
     steps, learning_rate : int, float
         Official: 1000 and 5e-5.
     epochs : sequence of int
@@ -46,10 +47,10 @@ def gray_image(
     Raises
     ------
     ValueError
-        For a size that is no multiple of 16, or a kept step beyond the last.
+        For a size that is no multiple of 16 or below 32, or a kept step beyond the last.
     """
-    if size % 16 or size < 16:
-        raise ValueError(f"the size must be a positive multiple of 16, got {size}")
+    if size % 16 or size < 32:
+        raise ValueError(f"the size must be a multiple of 16, at least 32, got {size}")
     if max(epochs) > steps or min(epochs) < 1:
         raise ValueError(f"kept steps must be in 1..{steps}, got {tuple(epochs)}")
     torch.manual_seed(seed)
@@ -68,18 +69,3 @@ def gray_image(
             shares = {f"grid_period_{p}": grid_share(outputs[step], p) for p in (2, 4, 8, 16)}
             rows.append({"step": step, "loss": loss.item(), **shares, "seed": seed})
     return pd.DataFrame(rows), outputs
-
-
-def grid_share(pattern: np.ndarray, period: int) -> float:
-    """Share in [0, 1] of the mean-free energy of ``pattern`` (3, H, W) that a grid of ``period`` px explains.
-
-    By Parseval: the energy of the pattern averaged over all its period x period cells, over the whole energy. White
-    noise gives about period^2 / (H W), a perfect grid 1.
-    """
-    x = pattern - pattern.mean((1, 2), keepdims=True)
-    channels, height, width = x.shape
-    rows, columns = height // period, width // period
-    cells = x[:, : rows * period, : columns * period].reshape(channels, rows, period, columns, period)
-    cell = cells.mean((1, 3))
-    whole = float((cells**2).mean())
-    return float((cell**2).mean() / whole) if whole > 0 else 0.0

@@ -128,6 +128,17 @@ def lineage_tables(scores: PublishedScores, seed: int = 0) -> tuple[pd.DataFrame
     return pd.DataFrame(rows), pd.DataFrame(pairs)
 
 
+def score_frame(scores: PublishedScores) -> pd.DataFrame:
+    """Every correlation as a row: fingerprint, generator (whose images), label ("real" or "fake"), score."""
+    parts = []
+    for generator in scores.real:
+        for label, table in (("real", scores.real[generator]), ("fake", scores.fake[generator])):
+            frame = pd.DataFrame(table.numpy().T, columns=list(scores.fingerprints))
+            frame = frame.melt(var_name="fingerprint", value_name="score")
+            parts.append(frame.assign(generator=generator, label=label))
+    return pd.concat(parts, ignore_index=True)
+
+
 def agreement(scores: PublishedScores) -> dict[str, float]:
     """How well a denoiser brings the published fingerprints back to life, as one row of numbers.
 

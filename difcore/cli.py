@@ -1,0 +1,120 @@
+"""The command line: ``difcore`` or ``python -m difcore.cli``.
+
+Each command takes ``--json`` and then prints exactly one JSON document on stdout. Bad input ends in exit code 2 and one
+line on stderr, an interrupt in 130. Everything heavy is imported inside the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from difcore import __version__
+from difcore import cli_options as opt
+from difcore.cli_detection import cross_detect, detect, evaluate, fit
+from difcore.cli_input import check_out, parse_grid
+from difcore.cli_output import OneLineGroup, answer, facts_table, show_progress
+
+app = typer.Typer(
+    name="difcore", cls=OneLineGroup, add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True
+)
+
+
+def print_version(wanted: bool) -> None:
+    """For ``--version``."""
+    if wanted:
+        print(f"difcore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True)] = False,
+) -> None:
+    """Deep Image Fingerprint: fit the fingerprint of an image generator, and find the images it made."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for command in (fit, evaluate, detect, cross_detect):
+    app.command()(command)
+
+
+@app.command()
+def fetch(
+    mirror: Annotated[Path | None, typer.Option(help="Local copy to take instead of downloading.")] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Download the authors' release (13 fingerprints, 120 images): checked, resumable, never redistributed."""
+    from difcore import release
+
+    folder = release.fetch(mirror, show_progress())
+    files = release.registry()
+    document = {
+        "command": "fetch", "folder": folder, "n_files": len(files), "repository": release.REPOSITORY,
+        "commit": release.COMMIT,
+    }  # fmt: skip
+    facts = {"folder": folder, "files": f"{len(files)}, each with the SHA-256 of commit {release.COMMIT}"}
+    answer(document, as_json, lambda console: console.print(facts_table("The authors' release", facts)))
+
+
+@app.command()
+def import_official(
+    checkpoint: Annotated[Path, typer.Argument(metavar="PT", help="A published chk_0.pt; nothing in it is executed.")],
+    out: opt.Out,
+    name: Annotated[str | None, typer.Option(show_default="the folder's", help="The generator's name.")] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Convert a published checkpoint to a fingerprint file."""
+    from difcore import fingerprints
+
+    check_out(out)
+    fingerprint = fingerprints.import_official(checkpoint, name)
+    fingerprints.save_fingerprint(out, fingerprint)
+    facts = {
+        "name": fingerprint.name, "method": fingerprint.method, "crop": fingerprint.crop,
+        "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake, **fingerprint.metadata, "out": out,
+    }  # fmt: skip
+    document = {"command": "import-official", **facts}
+    answer(document, as_json, lambda console: console.print(facts_table("Imported", facts)))
+
+
+@app.command()
+def run(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As --only.")] = None,
+    profile: Annotated[str, typer.Option(help="demo (offline, small), paper, or another file of params/.")] = "demo",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Notebooks by number, name or topic; several may follow.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time.")] = 1,
+    data_root: Annotated[Path | None, typer.Option(help="Data folder, in place of DIFCORE_DATA.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run unchanged notebooks too.")] = False,
+    grid: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=V,V,...", help="Run once per value of a notebook's parameter.")
+    ] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Run the notebooks of a profile and write outputs/<profile>/index.html."""
+    from difcore.batch import run_batch
+    from difcore.files import PROJECT_DIR
+
+    if data_root is not None and not data_root.is_dir():
+        raise ValueError(f"{data_root} is not a folder; expected the data folder")
+    selected, values = [*(only or []), *(names or [])], parse_grid(grid or [])
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        code = run_batch(profile, selected, jobs, data_root, force, values)
+    if as_json:
+        summary = PROJECT_DIR / "outputs" / profile / "summary.json"
+        document = {"command": "run", "exit_code": code, **json.loads(summary.read_text(encoding="utf-8"))}
+        answer(document, as_json, lambda console: None)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app(prog_name="difcore")

@@ -1,0 +1,240 @@
+"""The commands of the command line that fit fingerprints and use them; ``difcore.cli`` puts them together.
+
+Everything heavy is imported inside the functions, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from difcore import cli_options as opt
+from difcore.cli_input import (
+    check_crop,
+    check_out,
+    choose_denoiser,
+    draw_images,
+    format_warnings,
+    make_plan,
+    mismatches,
+    read_fingerprints,
+    sort_arguments,
+)
+from difcore.cli_output import (
+    answer,
+    cross_table,
+    detection_facts,
+    detection_fields,
+    facts_table,
+    matches_table,
+    percent,
+    show_progress,
+    skipped_fields,
+    tell_skipped,
+    with_intervals,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def fit(
+    real_dir: opt.RealDir,
+    fake_dir: opt.FakeDir,
+    out: opt.Out,
+    name: Annotated[str, typer.Option(show_default="the file's", help="The generator's name.")] = "",
+    train: opt.Train = None,
+    method: opt.Method = "dif",
+    crop: opt.Crop = 256,
+    jpeg: opt.Jpeg = None,
+    denoiser: opt.FitDenoiser = "photos",
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    bfloat16: opt.FitBfloat16 = False,
+    steps: opt.Steps = None,
+    batch: opt.Batch = None,
+    learning_rate: opt.LearningRate = None,
+    margin: opt.Margin = None,
+    input_noise: opt.InputNoise = None,
+    ema: opt.Ema = None,
+    boost: opt.Boost = None,
+    alpha: opt.Alpha = None,
+    patience: opt.Patience = None,
+    prior: opt.Prior = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Fit a fingerprint to real and generated images; measure it on the images that --train leaves out."""
+    from difcore.experiments.folders import fit_folders
+    from difcore.fingerprints import save_fingerprint
+    from difcore.images import list_images
+
+    check_out(out)
+    plan = make_plan(
+        method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, input_noise=input_noise, ema=ema,
+        boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=bfloat16, seed=seed,
+    )  # fmt: skip
+    real, fake = list_images(real_dir), list_images(fake_dir)
+    used = choose_denoiser(denoiser, (), device, bfloat16)
+    name = name or out.stem
+    result = fit_folders(real, fake, used, plan, method, train, crop, jpeg, name, device, show_progress())
+    fitted = result.fingerprint
+    save_fingerprint(out, fitted)
+    warnings = format_warnings(real, fake, jpeg)
+    document: dict[str, Any] = {
+        "command": "fit", "out": out, "name": name, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,
+        "denoiser": used.name, "denoiser_sha256": used.hash, "plan": fitted.metadata.get("plan"),
+        "steps": fitted.metadata.get("steps"), "n_train_real": fitted.metadata["n_real"],
+        "n_train_fake": fitted.metadata["n_fake"], "mu_real": fitted.mu_real, "mu_fake": fitted.mu_fake,
+        **detection_fields(result.held_out), "skipped": skipped_fields(result.skipped), "warnings": warnings,
+    }  # fmt: skip
+
+    def tell(console: Console) -> None:
+        trained = f"{document['n_train_real']} real, {document['n_train_fake']} fake images at {crop} px"
+        facts = {
+            "method": method,
+            "steps": document["steps"],
+            "denoiser": used.name,
+            "trained on": trained,
+            "file": out,
+        }
+        console.print(facts_table(f"Fingerprint {name}", facts))
+        held_out = detection_facts(result.held_out) if result.held_out else {"images": "none; use --train"}
+        console.print(facts_table("\nHeld out", held_out))
+        tell_skipped(console, result.skipped, len(real) + len(fake))
+
+    answer(document, as_json, tell, warnings)
+
+
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="FINGERPRINT", help="File of a fingerprint.")],
+    real: opt.Real,
+    fake: opt.Fake,
+    test: opt.Test = None,
+    crop: opt.KnownCrop = None,
+    jpeg: opt.Jpeg = None,
+    denoiser: opt.KnownDenoiser = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    bfloat16: opt.KnownBfloat16 = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Measure a fingerprint's accuracy and AUC on two folders, with the decision it was fitted with."""
+    from difcore.experiments.folders import evaluate_folders
+    from difcore.images import list_images
+
+    known = read_fingerprints([path])
+    fingerprint = known[path]
+    check_crop(known, crop)
+    reals, fakes = (draw_images(list_images(folder), test, seed) for folder in (real, fake))
+    used = choose_denoiser(denoiser, [fingerprint], device, bfloat16)
+    result, rho, skipped = evaluate_folders(fingerprint, reals, fakes, used, jpeg, show_progress())
+    warnings = mismatches(known, used, jpeg) + format_warnings(reals, fakes, jpeg)
+    document: dict[str, Any] = {
+        "command": "evaluate", "fingerprint": path, "name": fingerprint.name, "method": fingerprint.method,
+        "crop": fingerprint.crop, "jpeg": jpeg, "seed": seed, "denoiser": used.name, "denoiser_sha256": used.hash,
+        "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake,
+        "rho_real": rho["real"].mean(), "rho_fake": rho["fake"].mean(),
+        **detection_fields(result), "skipped": skipped_fields(skipped), "warnings": warnings,
+    }  # fmt: skip
+
+    def tell(console: Console) -> None:
+        here, fitted = (f"real {{{key}_real:+.4f}}, fake {{{key}_fake:+.4f}}" for key in ("rho", "mu"))
+        facts = {"mean correlation": here.format(**document), "centres at the fit": fitted.format(**document)}
+        console.print(
+            facts_table(
+                f"{fingerprint.name} ({fingerprint.method}), denoiser {used.name}", detection_facts(result) | facts
+            )
+        )
+        tell_skipped(console, skipped, len(reals) + len(fakes))
+
+    answer(document, as_json, tell, warnings)
+
+
+def detect(
+    paths: Annotated[list[Path], typer.Argument(metavar="FINGERPRINT... IMAGE...", help="Files; folders of images.")],
+    crop: opt.KnownCrop = None,
+    jpeg: opt.Jpeg = None,
+    denoiser: opt.KnownDenoiser = None,
+    device: opt.Device = "cpu",
+    bfloat16: opt.KnownBfloat16 = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Say of each image whether the fingerprints' generators made it, best match first."""
+    from difcore.experiments.folders import detect_images
+
+    files, images = sort_arguments(paths)
+    known = read_fingerprints(files)
+    check_crop(known, crop)
+    fingerprints = list(known.values())
+    used = choose_denoiser(denoiser, fingerprints, device, bfloat16)
+    table, skipped = detect_images(fingerprints, images, used, jpeg, show_progress())
+    warnings = mismatches(known, used, jpeg)
+    document: dict[str, Any] = {
+        "command": "detect",
+        "fingerprints": [{"path": p, "name": f.name, "method": f.method} for p, f in known.items()],
+        "crop": fingerprints[0].crop, "jpeg": jpeg, "denoiser": used.name, "denoiser_sha256": used.hash,
+        "images": [
+            {
+                "image": image,
+                "best": rows.fingerprint.iloc[0],
+                "generated": bool(rows.generated.any()),
+                "matches": rows.drop(columns="image").to_dict("records"),
+            }
+            for image, rows in table.groupby("image", sort=False)
+        ],
+        "skipped": skipped_fields(skipped), "warnings": warnings,
+    }  # fmt: skip
+
+    def tell(console: Console) -> None:
+        console.print(matches_table(table))
+        tell_skipped(console, skipped, len(images))
+
+    answer(document, as_json, tell, warnings)
+
+
+def cross_detect(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of <generator>/{0_real,1_fake}, or with classes between.")],
+    train: opt.TrainHalf = None,
+    method: opt.Method = "dif",
+    crop: opt.Crop = 256,
+    jpeg: opt.Jpeg = None,
+    denoiser: opt.FitDenoiser = "photos",
+    seed: opt.Seed = 0,
+    device: opt.Device = "cpu",
+    bfloat16: opt.FitBfloat16 = False,
+    steps: opt.Steps = None,
+    batch: opt.Batch = None,
+    learning_rate: opt.LearningRate = None,
+    margin: opt.Margin = None,
+    patience: opt.Patience = None,
+    prior: opt.Prior = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Fit a fingerprint to each generator and test it on every generator's other images."""
+    from difcore.experiments.folders import cross_detect as cross
+    from difcore.images import find_generators
+
+    plan = make_plan(
+        method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, patience=patience, prior=prior,
+        bfloat16=bfloat16, seed=seed,
+    )  # fmt: skip
+    generators = find_generators(root)
+    used = choose_denoiser(denoiser, (), device, bfloat16)
+    table, _, skipped = cross(root, used, plan, method, train, crop, jpeg, device, show_progress())
+    pairs = {generator.name: (generator.real_images(), generator.fake_images()) for generator in generators}
+    warnings = [text for name, pair in pairs.items() for text in format_warnings(*pair, jpeg, f"{name}: ")]
+    document: dict[str, Any] = {
+        "command": "cross-detect", "root": root, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,
+        "denoiser": used.name, "denoiser_sha256": used.hash, "generators": list(pairs),
+        "results": [with_intervals(row) for row in table.to_dict("records")],
+        "skipped": skipped_fields(skipped), "warnings": warnings,
+    }  # fmt: skip
+
+    def tell(console: Console) -> None:
+        console.print(cross_table(table, "accuracy", "Accuracy", percent))
+        console.print(cross_table(table, "auc", "\nAUC", "{:.3f}".format))
+        tell_skipped(console, skipped, sum(len(images) for pair in pairs.values() for images in pair))
+
+    answer(document, as_json, tell, warnings)

@@ -1,0 +1,212 @@
+"""What the command line makes of its arguments; every mistake is a ValueError that says what was expected."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from difcore.denoisers import Denoiser
+    from difcore.fingerprints import Fingerprint
+    from difcore.fit import DifPlan
+
+FINGERPRINT_SUFFIX = ".safetensors"
+SHARED_BY_ALL_METHODS = {"seed", "bfloat16"}  # of the options that go into a plan
+
+
+def check_out(path: Path) -> None:
+    """Raise ValueError unless a fingerprint can be written to ``path``: told before a long fit, not after it."""
+    if path.suffix != FINGERPRINT_SUFFIX:
+        raise ValueError(f"{path}: a fingerprint's file name ends in {FINGERPRINT_SUFFIX}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected the name of a file to write")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"{path} cannot be written: {there} is {'read-only' if there.is_dir() else 'not a folder'}")
+
+
+def make_plan(method: str, **given: Any) -> DifPlan:
+    """The fit's plan: what was given, DifPlan's defaults for what is None.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method or prior, a value out of range, or an option that the method has no use for.
+    """
+    from difcore.experiments.folders import METHODS
+    from difcore.fit import DifPlan
+    from difcore.priors import PRIORS
+
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    idle = [name for name in chosen if name not in SHARED_BY_ALL_METHODS]
+    if method != "dif" and idle:
+        raise ValueError(f"--{idle[0].replace('_', '-')} means nothing to --method {method}")
+    plan = DifPlan(**chosen)
+    if plan.prior not in PRIORS:
+        raise ValueError(f"unknown prior {plan.prior!r}; choose from {', '.join(PRIORS)}")
+    return plan
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError unless ``device`` is "cpu", or "cuda" or "cuda:N" and there is such a GPU."""
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; choose cpu, cuda or cuda:N") from error
+    if wanted.type not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device {device!r}; choose cpu, cuda or cuda:N")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {device!r} here; use --device cpu")
+
+
+def choose_denoiser(
+    name: str | None, fingerprints: Sequence[Fingerprint] = (), device: str = "cpu", bfloat16: bool | None = None
+) -> Denoiser:
+    """The denoiser called ``name`` or stored in that file.
+
+    What is None is taken as the fingerprints were fitted: the shipped denoiser that the first of them records (the
+    default one if it records none), in the precision that gives the denoiser's recorded hash.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such denoiser, or no such device.
+    """
+    from difcore.denoisers import DEFAULT_DENOISER, SHIPPED, load_denoiser
+
+    check_device(device)
+    known = [*SHIPPED, "highpass"]
+    recorded = str(fingerprints[0].metadata.get("denoiser")) if fingerprints else ""
+    name = name or (recorded if recorded in known else DEFAULT_DENOISER)
+    if name not in known and not Path(name).is_file():
+        raise ValueError(f"unknown denoiser {name!r}: choose {', '.join(known)}, or give the file of one")
+    for rounded in (False, True) if bfloat16 is None else (bfloat16,):
+        denoiser = load_denoiser(name, device, rounded)
+        if denoiser.hash in [f.metadata.get("denoiser_sha256") for f in fingerprints]:
+            return denoiser
+    return load_denoiser(name, device, bool(bfloat16))
+
+
+def mismatches(fingerprints: Mapping[Path, Fingerprint], denoiser: Denoiser, jpeg: int | None) -> list[str]:
+    """Warnings where fingerprints were fitted to residuals of another kind than those they now meet."""
+    found = []
+    for path, fingerprint in fingerprints.items():
+        facts = fingerprint.metadata
+        if facts.get("denoiser_sha256") not in (None, denoiser.hash):
+            found.append(
+                f"{path} was fitted on residuals of another denoiser ({facts.get('denoiser')}) than the one used here "
+                f"({denoiser.name}): its correlations and its decision need not hold; see --denoiser"
+            )
+        if facts.get("jpeg") not in (None, jpeg):
+            used = f"as JPEG of quality {jpeg}" if jpeg else "as they are"
+            found.append(
+                f"{path} was fitted on images re-encoded as JPEG of quality {facts['jpeg']}, these are taken {used}; "
+                "see --jpeg"
+            )
+    return found
+
+
+def format_warnings(real: Sequence[Path], fake: Sequence[Path], jpeg: int | None, prefix: str = "") -> list[str]:
+    """The format audit's warnings, and what to do about them; empty if the two classes' files are alike."""
+    from difcore.audit import audit_folder, compare
+
+    found = [f"{prefix}{text}" for text in compare(audit_folder(real), audit_folder(fake))]
+    if found and jpeg is None:
+        found.append(f"{prefix}a detector could cheat on this; use --jpeg 95 for a format-matched control")
+    return found
+
+
+def check_crop(fingerprints: Mapping[Path, Fingerprint], crop: int | None) -> None:
+    """Raise ValueError if a crop was asked for that a fingerprint does not have."""
+    for path, fingerprint in fingerprints.items():
+        if crop is not None and crop != fingerprint.crop:
+            raise ValueError(f"{path} was fitted at a crop of {fingerprint.crop} px, so --crop {crop} does not fit it")
+
+
+def read_fingerprints(paths: Sequence[Path]) -> dict[Path, Fingerprint]:
+    """Each file's fingerprint, named so that no two share a name: by its own name, its file's, or its path."""
+    from difcore.fingerprints import load_fingerprint
+
+    found = {path: load_fingerprint(path) for path in dict.fromkeys(paths)}
+    for label in (lambda p: found[p].name, lambda p: p.stem, str):
+        names = [label(path) for path in found]
+        if all(names) and len(set(names)) == len(names):
+            break
+    return {
+        path: replace(fingerprint, name=name) for name, (path, fingerprint) in zip(names, found.items(), strict=True)
+    }
+
+
+def sort_arguments(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """(fingerprint files, image files) among mixed arguments: *.safetensors are fingerprints, folders hold images.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, a folder holds no images, or there is no fingerprint or no image.
+    """
+    from difcore.images import list_images
+
+    fingerprints = [path for path in paths if path.suffix == FINGERPRINT_SUFFIX]
+    images: list[Path] = []
+    for path in paths:
+        if path.suffix == ".pt":
+            raise ValueError(f"{path} is no difcore fingerprint; convert it with `difcore import-official`")
+        if path.suffix != FINGERPRINT_SUFFIX:
+            if not path.exists():
+                raise ValueError(f"{path} does not exist; expected an image, a folder of images or a fingerprint")
+            images += list_images(path) if path.is_dir() else [path]
+    if not fingerprints or not images:
+        missing = f"fingerprint (*{FINGERPRINT_SUFFIX})" if not fingerprints else "image or folder of images"
+        raise ValueError(f"no {missing} given; expected fingerprints and images")
+    return fingerprints, list(dict.fromkeys(images))
+
+
+def draw_images(images: Sequence[Path], count: int | None, seed: int) -> list[Path]:
+    """``count`` of the images at random, in their order; all if it is None.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer.
+    """
+    import numpy as np
+
+    if count is None:
+        return list(images)
+    if count > len(images):
+        raise ValueError(f"asked for {count} images, {images[0].parent} holds only {len(images)}")
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return [images[k] for k in sorted(chosen)]
+
+
+def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
+    """{"crop": [64, 128]} from ["crop=64,128"]; values are read as JSON where that works, else as text.
+
+    Raises
+    ------
+    ValueError
+        For an entry that is not NAME=VALUE,VALUE,...
+    """
+    grid: dict[str, list[Any]] = {}
+    for entry in entries:
+        name, _, values = entry.partition("=")
+        if not name or not values:
+            raise ValueError(f"--grid {entry!r}: expected NAME=VALUE,VALUE,...")
+        grid.setdefault(name, []).extend(_json_or_text(value) for value in values.split(","))
+    return grid
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

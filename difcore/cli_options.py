@@ -1,0 +1,49 @@
+"""Options and arguments that several commands of the command line share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+AsJson = Annotated[bool, Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Out = Annotated[Path, Option("--out", "-o", help="Fingerprint file to write, *.safetensors.")]
+RealDir = Annotated[Path, Argument(metavar="REAL_DIR", help="Folder of real images.")]
+FakeDir = Annotated[Path, Argument(metavar="FAKE_DIR", help="Folder of the generator's images.")]
+Real = Annotated[Path, Option(help="Folder of real images.")]
+Fake = Annotated[Path, Option(help="Folder of the generator's images.")]
+Device = Annotated[str, Option(help="cpu, cuda or cuda:N.")]
+Seed = Annotated[int, Option(min=0, help="Of everything drawn at random.")]
+Crop = Annotated[int, Option(min=16, max=16384, help="Side of the centre crop of native pixels, px.")]
+Jpeg = Annotated[
+    int | None, Option(min=1, max=100, help="Re-encode all images as JPEG of this quality: format-matched control.")
+]
+Method = Annotated[str, Option(help="dif, or marra18 (the mean residual of the fakes).")]
+Train = Annotated[int | None, Option(min=2, show_default="all", help="Images of each class to train on.")]
+TrainHalf = Annotated[int | None, Option(min=2, show_default="half", help="Images of each class to train on.")]
+Test = Annotated[int | None, Option(min=1, show_default="all", help="Images of each class, drawn with --seed.")]
+
+_NAMES = "Residual filter: photos, scenes, highpass, or the file of one."
+FitDenoiser = Annotated[str, Option("--denoiser", help=_NAMES)]
+FitBfloat16 = Annotated[bool, Option(help="Filter and network in bfloat16: faster on GPUs and CPUs with AMX.")]
+
+# Of commands that use fingerprints: None stands for what a fingerprint was fitted with.
+_FITTED = "as fitted"
+KnownCrop = Annotated[int | None, Option(min=1, show_default=_FITTED, help="Refuse fingerprints of another crop, px.")]
+KnownDenoiser = Annotated[str | None, Option("--denoiser", show_default=_FITTED, help=_NAMES)]
+KnownBfloat16 = Annotated[bool | None, Option(show_default=_FITTED, help="Filter in bfloat16.")]
+
+# DifPlan's parameters: None stands for its default. A test compares what is shown here with it.
+Steps = Annotated[int | None, Option(min=1, show_default="480", help="DIF: at most this many.")]
+Batch = Annotated[int | None, Option(min=2, show_default="64", help="DIF: residuals per step.")]
+LearningRate = Annotated[float | None, Option(min=1e-9, max=10, show_default="0.0005", help="DIF: AdamW's.")]
+Margin = Annotated[float | None, Option(min=1e-9, max=2, show_default="0.01", help="DIF: gap asked of real and fake.")]
+InputNoise = Annotated[float | None, Option(min=0, max=1e3, show_default="0.03", help="DIF: fresh noise on the input.")]
+Ema = Annotated[float | None, Option(min=0, max=1, show_default="0.99", help="DIF: decay of the outputs' average.")]
+Boost = Annotated[bool | None, Option(show_default="no-boost", help="DIF: add the loss of the mean residuals.")]
+Alpha = Annotated[float | None, Option(min=0, max=1, show_default="1.0", help="DIF with --boost: smallest scale.")]
+Patience = Annotated[
+    int | None, Option(min=1, show_default="off", help="DIF: stop after so many steps without better separation.")
+]
+Prior = Annotated[str | None, Option(show_default="unet", help="DIF: architecture.")]

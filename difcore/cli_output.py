@@ -1,0 +1,192 @@
+"""How the command line answers: one JSON document or tables on stdout, warnings and one-line errors on stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    from difcore.images import Skipped
+    from difcore.stats import Detection
+
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+SHOWN_SKIPS = 10
+PIPED_WIDTH = 160  # columns of a table that no terminal limits
+
+
+class OneLineGroup(TyperGroup):
+    """Commands whose mistakes of input end in exit code 2 and one line on stderr, and an interrupt in 130."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Parse ``args`` (default: the process's), run the command, exit."""
+        given = (args, prog_name, complete_var, False, windows_expand_args)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
+        if not standalone_mode:
+            return super().main(*given, **extra)
+        try:
+            code = super().main(*given, **extra)
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+        except Exception as error:
+            message = one_line(error)
+            if message is None:
+                raise
+            print(f"difcore: {message}", file=sys.stderr)
+            code = BAD_INPUT
+        sys.exit(code or 0)
+
+
+def one_line(error: Exception) -> str | None:
+    """What was wrong with the input, in one line; None if ``error`` is not about the input."""
+    hint = ""
+    if hasattr(error, "format_message"):  # a wrong option or argument
+        text = str(error.format_message())
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, ValueError | OSError) or type(error).__name__ in ("FetchError", "NeedsData"):
+        text = str(error) or type(error).__name__
+    else:
+        return None
+    return " ".join(text.split()) + hint
+
+
+def show_progress() -> bool:
+    """Bars only where someone watches: in a log they are noise."""
+    return sys.stderr.isatty()
+
+
+def answer(
+    document: Mapping[str, Any], as_json: bool, tell: Callable[[Console], None], warnings: Sequence[str] = ()
+) -> None:
+    """Print ``document`` as JSON, or what ``tell`` writes to a console; then the warnings, one line each, on stderr."""
+    if as_json:
+        from difcore.artefacts import plain
+
+        print(json.dumps(plain(document), indent=2, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        width = None if sys.stdout.isatty() else PIPED_WIDTH
+        tell(Console(markup=False, highlight=False, emoji=False, width=width))
+    for warning in warnings:
+        print(f"difcore: warning: {' '.join(warning.split())}", file=sys.stderr)
+
+
+def detection_fields(result: Detection | None) -> dict[str, Any]:
+    """The keys every measured detection has in JSON; None, and counts of 0, if nothing was measured."""
+    keys = ("accuracy", "interval", "auc", "auc_interval")
+    counts = ("n_real", "n_fake")
+    if result is None:
+        return dict.fromkeys(keys) | dict.fromkeys(counts, 0)
+    return {key: getattr(result, key) for key in (*keys, *counts)}
+
+
+def with_intervals(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``cross_detect``'s table with the same keys as ``detection_fields``."""
+    pairs = {"interval": "accuracy", "auc_interval": "auc"}
+    fields = {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
+    return fields | {key: (row[f"{of}_low"], row[f"{of}_high"]) for key, of in pairs.items()}
+
+
+def skipped_fields(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
+    """Images left out, as in JSON."""
+    return [{"path": str(entry.path), "reason": entry.reason} for entry in skipped]
+
+
+def percent(fraction: float) -> str:
+    """0.985 as "98.5 %"."""
+    return f"{100 * fraction:.1f} %"
+
+
+def facts_table(title: str, facts: Mapping[str, object]) -> Table:
+    """Two columns: what, value; entries that are None are left out."""
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, box=None, pad_edge=False, title_justify="left", title_style="bold")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in facts.items():
+        if value is not None:
+            table.add_row(key, str(value))
+    return table
+
+
+def detection_facts(result: Detection) -> dict[str, str]:
+    """Accuracy, AUC and counts as a person reads them."""
+    accuracy = (
+        f"{percent(result.accuracy)}  (95 % interval {percent(result.interval[0])} to {percent(result.interval[1])})"
+    )
+    area = f"{result.auc:.4f}  (95 % interval {result.auc_interval[0]:.4f} to {result.auc_interval[1]:.4f})"
+    return {"accuracy": accuracy, "AUC": area, "images": f"{result.n_real} real, {result.n_fake} fake"}
+
+
+def tell_skipped(console: Console, skipped: Sequence[Skipped], total: int) -> None:
+    """Count the images left out of ``total``, and name the first ones with their reasons."""
+    if not skipped:
+        return
+    from difcore.images import skip_report
+
+    console.print(f"\n{skip_report(list(skipped), total)}")
+    for entry in skipped[:SHOWN_SKIPS]:
+        console.print(f"  {entry.path}: {entry.reason}", soft_wrap=True)
+    if len(skipped) > SHOWN_SKIPS:
+        console.print(f"  and {len(skipped) - SHOWN_SKIPS} more; --json lists all")
+
+
+def matches_table(matches: pd.DataFrame) -> Table:
+    """The table of ``detect_images``: the fingerprints that were asked about each image, best match first."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    table.caption = "margin: 0 at the centre of the reals, 1 at that of the fakes; generated if above 0.5"
+    table.add_column("image", overflow="fold")
+    table.add_column("fingerprint", overflow="fold")
+    for heading in ("correlation", "margin"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    before = None
+    for row in matches.itertuples():
+        name = "" if row.image == before else str(row.image)
+        verdict = "generated" if row.generated else "no match"
+        table.add_row(name, str(row.fingerprint), f"{row.rho:+.4f}", f"{row.margin:+.2f}", verdict)
+        before = row.image
+    return table
+
+
+def cross_table(rows: pd.DataFrame, value: str, title: str, form: Callable[[float], str]) -> Table:
+    """A matrix of ``value``: a row per training set, a column per test set."""
+    from rich.table import Table
+
+    table = Table("train \\ test", title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+    tests = list(dict.fromkeys(rows["test"]))
+    for name in tests:
+        table.add_column(name, justify="right", overflow="fold")
+    for train in dict.fromkeys(rows["train"]):
+        part = rows[rows["train"] == train].set_index("test")
+        table.add_row(train, *(form(float(part.loc[test, value])) for test in tests))
+    counts = rows.drop_duplicates("test").set_index("test")
+    table.add_row(
+        "real + fake", *(f"{counts.loc[t, 'n_real']} + {counts.loc[t, 'n_fake']}" for t in tests), style="dim"
+    )
+    return table

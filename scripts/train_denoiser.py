@@ -1,0 +1,59 @@
+"""Train DnCNN-S as the shipped weights were: on a folder of photographs, on procedural scenes, or on both.
+
+    python scripts/train_denoiser.py OUT_DIR --photos DIR [--scenes N] --steps N --snapshots 1000 2000 ...
+
+Resumes from OUT_DIR. Choose a snapshot with scripts/denoiser_agreement.py, then store it with --export.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from difcore.denoiser_training import TrainingPlan, export_snapshot, psnr, train_dncnn
+from difcore.denoisers import read_dncnn, save_denoiser
+from difcore.experiments.denoising import SIGMAS
+from difcore.experiments.training import training_images
+from difcore.images import list_images, read_crop
+
+
+def main() -> None:
+    """Train, or export one snapshot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--photos", type=Path, help="folder of photographs")
+    parser.add_argument("--scenes", type=int, default=0, help="number of 256 px scenes (seeds from 10000)")
+    parser.add_argument("--steps", type=int, default=5300)
+    parser.add_argument("--snapshots", type=int, nargs="*", default=[1000, 2000, 3000, 4000])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--float32", action="store_true", help="no bfloat16 in the middle layers")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--export", type=int, metavar="STEP", help="store this snapshot instead of training")
+    parser.add_argument("--out", type=Path, help="file for --export")
+    parser.add_argument("--clean", type=Path, help="lossless images for the PSNR stored by --export")
+    options = parser.parse_args()
+    images: list[np.ndarray] = []
+    if options.photos:
+        images += training_images(options.photos, 0, 0)
+    if options.scenes:
+        images += training_images(None, options.scenes, 256)
+    plan = TrainingPlan(options.steps, seed=options.seed, bfloat16=not options.float32)
+    if options.export is None:
+        train_dncnn(images, plan, options.folder, options.snapshots, device=options.device)
+        return
+    parts = [f"{len(images) - options.scenes} photographs"] if options.photos else []
+    parts += [f"{options.scenes} scenes of 256 px"] if options.scenes else []
+    facts = {"data": " and ".join(parts), "seed": plan.seed, "schedule": "reduced: CPU, see plan"}
+    path = export_snapshot(options.folder / f"snapshot-{options.export:06d}.pt", images, options.out, plan, facts)
+    if options.clean:
+        model, bias, metadata = read_dncnn(path)
+        clean = [read_crop(p, None) for p in list_images(options.clean)]
+        values = {f"psnr_{s}_db": round(psnr(model.requires_grad_(False), clean, s), 2) for s in SIGMAS}
+        save_denoiser(path, model, bias, metadata | values | {"psnr_images": f"{len(clean)} of {options.clean.name}"})
+        print(values)
+
+
+if __name__ == "__main__":
+    main()
