@@ -142,11 +142,8 @@ def evaluate(
     def tell(console: Console) -> None:
         here, fitted = (f"real {{{key}_real:+.4f}}, fake {{{key}_fake:+.4f}}" for key in ("rho", "mu"))
         facts = {"mean correlation": here.format(**document), "centres at the fit": fitted.format(**document)}
-        console.print(
-            facts_table(
-                f"{fingerprint.name} ({fingerprint.method}), denoiser {used.name}", detection_facts(result) | facts
-            )
-        )
+        title = f"{fingerprint.name} ({fingerprint.method}), denoiser {used.name}"
+        console.print(facts_table(title, detection_facts(result) | facts))
         tell_skipped(console, skipped, len(reals) + len(fakes))
 
     answer(document, as_json, tell, warnings)
@@ -195,7 +192,7 @@ def detect(
 
 
 def cross_detect(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of <generator>/{0_real,1_fake}, or with classes between.")],
+    root: opt.Root,
     train: opt.TrainHalf = None,
     method: opt.Method = "dif",
     crop: opt.Crop = 256,

@@ -88,6 +88,10 @@ def choose_denoiser(
     name = name or (recorded if recorded in known else DEFAULT_DENOISER)
     if name not in known and not Path(name).is_file():
         raise ValueError(f"unknown denoiser {name!r}: choose {', '.join(known)}, or give the file of one")
+    if name in SHIPPED and not SHIPPED[name].is_file():
+        raise ValueError(
+            f"the weights of denoiser {name!r} are missing ({SHIPPED[name]}); choose another by --denoiser"
+        )
     for rounded in (False, True) if bfloat16 is None else (bfloat16,):
         denoiser = load_denoiser(name, device, rounded)
         if denoiser.hash in [f.metadata.get("denoiser_sha256") for f in fingerprints]:

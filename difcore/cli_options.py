@@ -11,6 +11,7 @@ AsJson = Annotated[bool, Option("--json", help="Print one JSON document on stdou
 Out = Annotated[Path, Option("--out", "-o", help="Fingerprint file to write, *.safetensors.")]
 RealDir = Annotated[Path, Argument(metavar="REAL_DIR", help="Folder of real images.")]
 FakeDir = Annotated[Path, Argument(metavar="FAKE_DIR", help="Folder of the generator's images.")]
+Root = Annotated[Path, Argument(metavar="ROOT", help="Folder of <generator>/{0_real,1_fake}, or with classes between.")]
 Real = Annotated[Path, Option(help="Folder of real images.")]
 Fake = Annotated[Path, Option(help="Folder of the generator's images.")]
 Device = Annotated[str, Option(help="cpu, cuda or cuda:N.")]

@@ -64,11 +64,19 @@ def one_line(error: Exception) -> str | None:
         hint = f" (see `{context.command_path} --help`)" if context else ""
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    elif isinstance(error, ValueError | OSError) or type(error).__name__ in ("FetchError", "NeedsData"):
+    elif isinstance(error, ValueError | OSError) or lacks_data(error):
         text = str(error) or type(error).__name__
     else:
         return None
     return " ".join(text.split()) + hint
+
+
+def lacks_data(error: Exception) -> bool:
+    """Whether ``error`` says that the authors' release is not there or could not be had."""
+    from difcore.artefacts import NeedsData
+    from difcore.release import FetchError
+
+    return isinstance(error, FetchError | NeedsData)
 
 
 def show_progress() -> bool:

@@ -205,18 +205,38 @@ def psnr(noise_of: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], sig
     return float(np.mean(values))
 
 
+def average_weights(snapshots: Sequence[Path | str]) -> dict[str, Tensor]:
+    """Mean of the weights of several snapshots of one run: a filter between them, less of a single step's whim.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or they are of different networks.
+    """
+    states = [torch.load(path, map_location="cpu", weights_only=True) for path in snapshots]
+    if not states:
+        raise ValueError("no snapshot to average")
+    shapes = [{key: value.shape for key, value in state.items()} for state in states]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError("the snapshots are of different networks")
+    mean = {key: sum(state[key].double() for state in states) / len(states) for key in states[0]}
+    return {key: torch.as_tensor(value).to(states[0][key].dtype) for key, value in mean.items()}
+
+
 def export_snapshot(
-    snapshot: Path | str,
+    snapshots: Path | str | Sequence[Path | str],
     images: Sequence[np.ndarray],
     path: Path | str,
     plan: TrainingPlan,
     metadata: Mapping[str, Any],
     bias_size: int = 256,
 ) -> Path:
-    """Turn averaged weights into a denoiser file: measures F_DnCNN on the training images and stores the plan."""
+    """Turn one snapshot, or the average of several, into a denoiser file with F_DnCNN of the training images."""
+    chosen = [snapshots] if isinstance(snapshots, str | Path) else list(snapshots)
     model = DnCNN(plan.depth, plan.features)
-    model.load_state_dict(torch.load(snapshot, map_location="cpu", weights_only=True))
+    model.load_state_dict(average_weights(chosen))
     model.eval()
     bias = mean_residual(FoldedDnCNN(model), images, bias_size)
-    facts = {**metadata, "plan": asdict(plan), "steps": int(Path(snapshot).stem.split("-")[-1])}
-    return save_denoiser(path, model, bias, {**facts, "training_images": len(images)})
+    steps = [int(Path(snapshot).stem.split("-")[-1]) for snapshot in chosen]
+    facts = {**metadata, "plan": asdict(plan), "steps": steps[-1], "averaged_steps": steps}
+    return save_denoiser(path, model, bias, {**facts, "seed": plan.seed, "training_images": len(images)})

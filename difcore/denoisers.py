@@ -211,7 +211,7 @@ def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
         model = DnCNN(metadata["depth"], metadata["features"])
         state = model.state_dict()
         model.load_state_dict({**{k: v for k, v in state.items() if k.endswith("num_batches_tracked")}, **tensors})
-    except (SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} is not a difcore denoiser: {error}") from error
     return model.eval(), bias, metadata
 

@@ -156,4 +156,7 @@ def import_official(path: Path | str, name: str | None = None) -> Fingerprint:
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: its training correlations are not lists of numbers") from error
     origin = {"source": "official release", "file_sha256": sha256_file(path), "steps": len(real)}
-    return Fingerprint(pattern[0].float(), mu_real, mu_fake, "dif", name or path.parent.name, origin)
+    try:
+        return Fingerprint(pattern[0].float(), mu_real, mu_fake, "dif", name or path.parent.name, origin)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--float32", action="store_true", help="no bfloat16 in the middle layers")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--export", type=int, metavar="STEP", help="store this snapshot instead of training")
+    parser.add_argument("--export", type=int, nargs="+", metavar="STEP", help="store (the mean of) these snapshots")
     parser.add_argument("--out", type=Path, help="file for --export")
     parser.add_argument("--clean", type=Path, help="lossless images for the PSNR stored by --export")
     options = parser.parse_args()
@@ -45,8 +45,9 @@ def main() -> None:
         return
     parts = [f"{len(images) - options.scenes} photographs"] if options.photos else []
     parts += [f"{options.scenes} scenes of 256 px"] if options.scenes else []
-    facts = {"data": " and ".join(parts), "seed": plan.seed, "schedule": "reduced: CPU, see plan"}
-    path = export_snapshot(options.folder / f"snapshot-{options.export:06d}.pt", images, options.out, plan, facts)
+    facts = {"data": " and ".join(parts), "schedule": "reduced: CPU, see plan"}
+    chosen = [options.folder / f"snapshot-{step:06d}.pt" for step in options.export]
+    path = export_snapshot(chosen, images, options.out, plan, facts)
     if options.clean:
         model, bias, metadata = read_dncnn(path)
         clean = [read_crop(p, None) for p in list_images(options.clean)]

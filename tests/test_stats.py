@@ -119,9 +119,9 @@ def test_auc_interval_against_a_grid(value: float, n_real: int, n_fake: int) -> 
 def test_ten_against_ten_perfectly_is_not_certain() -> None:
     low, high = auc_interval(1.0, 10, 10)
     assert high == 1.0
-    # theta = 0.7919: sqrt of the variance is 0.1062, and 0.2081 / 0.1062 = 1.96
-    assert low == pytest.approx(reference_interval(1.0, 10, 10)[0], abs=2e-6)
-    assert 0.6 < low < 0.9
+    # At theta = 0.800214 the standard deviation is 0.101934, and (1 - 0.800214) / 0.101934 = 1.95996 = z.
+    assert low == pytest.approx(0.800214, abs=1e-6)
+    assert math.sqrt(hanley_mcneil(0.800214, 10, 10)) == pytest.approx(0.101934, abs=1e-6)
 
 
 @given(st.floats(0, 1), COUNTS, COUNTS)

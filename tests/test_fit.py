@@ -1,0 +1,289 @@
+"""Fits recover a fingerprint that was planted, and every setting of a fit does something."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import grid
+
+from difcore import correlation
+from difcore.correlation import ncc
+from difcore.fingerprints import Fingerprint
+from difcore.fit import DifPlan, batch_statistics, fit_dif, fit_marra18, pair_loss, separation_of, shuffled, spreads
+from difcore.stats import auc
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def planted(count: int, strength: float, pattern: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals (real, fake), float16 (count, 3, H, W): white noise, and other white noise plus the pattern."""
+    rng = np.random.default_rng([seed, 99])
+    real, fake = rng.standard_normal((2, count, *pattern.shape))
+    return real.astype(np.float16), (fake + strength * pattern).astype(np.float16)
+
+
+def small(count: int = 6, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    return planted(count, 0.5, grid(size), seed)
+
+
+def held_out(fingerprint: Fingerprint, real: np.ndarray, fake: np.ndarray) -> float:
+    return auc(fingerprint.scores(real), fingerprint.scores(fake))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_dif_recovers_a_planted_fingerprint(seed: int) -> None:
+    truth = grid(seed=seed)
+    real, fake = planted(130, 0.3, truth, seed)
+    plan = DifPlan(steps=60, batch=32, margin=0.2, seed=seed)
+    found = fit_dif(real[:50], fake[:50], plan, "planted")
+    # Measured over seeds 0 to 9: correlation with the truth 0.78 to 0.89, AUC 1.000, |mu_real| up to 0.009.
+    assert ncc(found.pattern[None], truth[None]).item() > 0.7
+    assert held_out(found, real[50:], fake[50:]) > 0.99
+    # The expected correlation of a fake: its pattern's share of its length, times what was recovered of it.
+    share = 0.3 / (1 + 0.3**2) ** 0.5
+    assert found.mu_fake == pytest.approx(share * ncc(found.pattern[None], truth[None]).item(), rel=0.3)
+    assert abs(found.mu_real) < 0.03
+    assert (found.method, found.name) == ("dif", "planted")
+    assert found.metadata == {"plan": asdict(plan), "steps": 60, "n_real": 50, "n_fake": 50}
+    decisions = found.decide(np.concatenate([real[50:], fake[50:]]))
+    assert (decisions == (torch.arange(160) >= 80)).float().mean() > 0.95
+
+
+def test_marra18_recovers_a_planted_fingerprint() -> None:
+    truth = np.random.default_rng(5).standard_normal((3, 32, 32)).astype(np.float32)
+    real, fake = planted(130, 0.2, truth)
+    found = fit_marra18(real[:50], fake[:50], "planted")
+    # The mean of 50: noise of variance 1/50 beside a pattern of variance 0.04; correlation sqrt(0.04 / 0.06) = 0.816.
+    assert ncc(found.pattern[None], truth[None]).item() == pytest.approx(0.816, abs=0.02)
+    assert held_out(found, real[50:], fake[50:]) > 0.99
+    # A fake's own: 0.2 / sqrt(1.04) = 0.196, times 0.816 (49 of the 50: 0.814).
+    assert found.mu_fake == pytest.approx(0.16, abs=0.01) and abs(found.mu_real) < 0.01
+    assert (found.method, found.metadata) == ("marra18", {"n_real": 50, "n_fake": 50})
+
+
+def test_marra18_by_hand() -> None:
+    real, fake = (torch.as_tensor(x).float() for x in small(4, 16))
+    found = fit_marra18(real, fake)
+    np.testing.assert_allclose(found.pattern, fake.mean(0), atol=1e-6)
+    others = [
+        np.corrcoef(fake[[j for j in range(4) if j != k]].mean(0).ravel(), fake[k].ravel())[0, 1] for k in range(4)
+    ]
+    assert found.mu_fake == pytest.approx(np.mean(others), abs=1e-6)
+    assert found.mu_real == pytest.approx(
+        np.mean([np.corrcoef(fake.mean(0).ravel(), r.ravel())[0, 1] for r in real]), abs=1e-6
+    )
+
+
+def test_nothing_planted_nothing_found() -> None:
+    real, fake = planted(80, 0.0, grid())
+    found = fit_marra18(real[:30], fake[:30])
+    assert abs(held_out(found, real[30:], fake[30:]) - 0.5) < 0.2
+    # Left in, each of the 30 would correlate with the mean by 1/sqrt(30) = 0.18.
+    assert abs(found.mu_fake) < 0.05 and abs(found.mu_real) < 0.05
+
+
+BASE = DifPlan(steps=4, batch=6, margin=0.5)
+CHANGES: dict[str, tuple[DifPlan, dict[str, Any]]] = {
+    "steps": (BASE, {"steps": 5}),
+    "batch": (BASE, {"batch": 4}),
+    "learning_rate": (BASE, {"learning_rate": 1e-3}),
+    "margin": (BASE, {"margin": 0.4}),
+    "input_noise": (BASE, {"input_noise": 0.1}),
+    "ema": (BASE, {"ema": 0.9}),
+    "boost": (BASE, {"boost": True}),
+    "alpha": (replace(BASE, boost=True), {"alpha": 0.2}),
+    "bfloat16": (BASE, {"bfloat16": True}),
+    "seed": (BASE, {"seed": 1}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_of_a_fit_matters(name: str) -> None:
+    base, change = CHANGES[name]
+    real, fake = small()
+    first, second = fit_dif(real, fake, base), fit_dif(real, fake, replace(base, **change))
+    assert float((first.pattern - second.pattern).abs().max()) > 0
+    assert first.metadata["plan"][name] != second.metadata["plan"][name]
+
+
+def test_the_two_other_settings_matter_too() -> None:
+    """``prior`` and ``patience`` have tests of their own; no setting is without one."""
+    assert {f.name for f in fields(DifPlan)} == {*CHANGES, "prior", "patience"}
+    with pytest.raises(ValueError, match="unknown prior"):
+        fit_dif(*small(), replace(BASE, prior="none"))
+
+
+def test_patience_ends_a_fit_that_gets_no_better() -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.standard_normal((2, 4, 3, 16, 16)).astype(np.float32)
+    plan = DifPlan(steps=400, batch=8, learning_rate=1e-9, patience=40)  # it cannot learn: nothing improves for long
+    steps: list[int] = []
+    found = fit_dif(real, fake, plan, on_step=lambda step, _: steps.append(step))
+    assert found.metadata["steps"] == len(steps) < 400
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) % 20 == 0 and len(steps) >= 60
+
+
+def test_patience_spares_a_fit_that_gets_better() -> None:
+    real, fake = small(16)
+    plan = DifPlan(steps=60, batch=16, margin=0.5, patience=20)
+    assert fit_dif(real, fake, plan).metadata["steps"] == 60
+
+
+def test_same_seed_same_fingerprint() -> None:
+    real, fake = small()
+    first = fit_dif(real, fake, BASE)
+    torch.rand(7)  # the state of torch's generator must not matter
+    second = fit_dif(torch.from_numpy(real), torch.from_numpy(fake), BASE)
+    assert torch.equal(first.pattern, second.pattern)
+    assert (first.mu_real, first.mu_fake) == (second.mu_real, second.mu_fake)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 35), (33, 17)])
+def test_crops_that_are_no_multiple_of_sixteen(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.standard_normal((2, 4, 3, *size)).astype(np.float32)
+    found = fit_dif(real, fake, BASE)
+    assert found.pattern.shape == (3, *size) and float(found.pattern.std()) > 0
+
+
+def test_residuals_from_a_read_only_file(tmp_path: Path, every_warning: None) -> None:
+    real, fake = small(4, 16)
+    np.save(tmp_path / "real.npy", real)
+    np.save(tmp_path / "fake.npy", fake)
+    stored = [np.load(tmp_path / f"{k}.npy", mmap_mode="r") for k in ("real", "fake")]
+    assert torch.equal(fit_dif(*stored, BASE).pattern, fit_dif(real, fake, BASE).pattern)
+    assert torch.equal(fit_marra18(*stored).pattern, fit_marra18(real, fake).pattern)
+
+
+def test_the_centres_are_the_mean_of_the_last_twenty_batches() -> None:
+    seen: list[dict[str, float]] = []
+    found = fit_dif(*small(4, 16), replace(BASE, steps=25), on_step=lambda _, facts: seen.append(facts))
+    mu_real, mu_fake = (float(np.mean([facts[k] for facts in seen[-20:]])) for k in ("mu_real", "mu_fake"))
+    sign = 1 if mu_fake > mu_real else -1  # the constructor turns a negative fit around
+    assert len(seen) == 25
+    assert sorted([found.mu_real, found.mu_fake]) == pytest.approx(sorted([sign * mu_real, sign * mu_fake]), abs=1e-9)
+
+
+def test_the_loss_falls() -> None:
+    losses: list[float] = []
+    fit_dif(*small(16), DifPlan(steps=40, batch=16, margin=0.3), on_step=lambda _, f: losses.append(f["loss"]))
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_a_flat_image_disturbs_no_fit() -> None:
+    """Its residual has no direction: it must correlate with nothing, not with a rounding error divided by one."""
+    real, fake = (x.astype(np.float32) for x in small(4))
+    real[0], real[1], fake[2] = 0.1, -7.0, 0.0
+    seen: list[dict[str, float]] = []
+    fit_dif(real, fake, BASE, on_step=lambda _, facts: seen.append(facts))
+    assert all(abs(facts[k]) <= 1 for facts in seen for k in ("mu_real", "mu_fake"))
+    assert max(facts["loss"] for facts in seen) < 2 / BASE.margin
+    assert spreads(real)[:2].tolist() == [np.inf, np.inf]
+
+
+def test_pair_loss_by_hand() -> None:
+    # Pairs (0, 2) and (1, 3) of rho = (0.01, 0.02, 0.04, 0.025); margin 0.01.
+    rho = torch.tensor([0.01, 0.02, 0.04, 0.025])
+    # both of one label: differences 0.03 and 0.005, mean 0.0175, over 0.01: 1.75
+    assert pair_loss(rho, torch.tensor([True, False, True, False]), 0.01).item() == pytest.approx(1.75, rel=1e-5)
+    # both of two labels: max(0, 0.01 - 0.03) = 0 and 0.01 - 0.005 = 0.005, mean 0.0025: 0.25
+    assert pair_loss(rho, torch.tensor([True, True, False, False]), 0.01).item() == pytest.approx(0.25, rel=1e-5)
+    # first pair one label (0.03), second two (0.005): mean 0.0175: 1.75
+    assert pair_loss(rho, torch.tensor([True, True, True, False]), 0.01).item() == pytest.approx(1.75, rel=1e-5)
+    # with margin 0.04: two labels: 0.04 - 0.03 = 0.01 and 0.04 - 0.005 = 0.035, mean 0.0225: 0.5625
+    assert pair_loss(rho, torch.tensor([True, True, False, False]), 0.04).item() == pytest.approx(0.5625, rel=1e-5)
+    # a fifth value has no partner
+    longer = torch.cat([rho, torch.tensor([9.0])])
+    assert pair_loss(longer, torch.tensor([True, False, True, False, True]), 0.01).item() == pytest.approx(
+        1.75, rel=1e-5
+    )
+
+
+def test_boost_loss_by_hand() -> None:
+    """In the first step both losses see the same image: the boosted one is the mean of the plain one and its own."""
+    real, fake = (x.astype(np.float32) for x in small(4))
+    plain, boosted = ([], [])  # type: tuple[list[float], list[float]]
+    base = DifPlan(steps=1, batch=8, margin=0.9, ema=0.0)
+    first = fit_dif(real, fake, base, on_step=lambda _, facts: plain.append(facts["loss"]))
+    fit_dif(real, fake, replace(base, boost=True), on_step=lambda _, facts: boosted.append(facts["loss"]))
+    # ema = 0 keeps the step's own image, and a batch of eight holds all residuals.
+    rho = [np.corrcoef(first.pattern.numpy().ravel(), x.mean(0).ravel())[0, 1] for x in (real, fake)]
+    gap = max(0.0, 0.9 - abs(rho[1] - rho[0])) / 0.9
+    assert boosted[0] == pytest.approx((plain[0] + gap) / 2, rel=1e-5)
+    assert boosted[0] != pytest.approx(plain[0], rel=1e-4)
+
+
+def test_the_loss_reported_is_the_pair_loss_of_pearson_correlations() -> None:
+    """One step on two reals and two fakes has one of three pairings; the loss is that of one of them."""
+    real, fake = (x.astype(np.float32) for x in small(2))
+    losses: list[float] = []
+    found = fit_dif(
+        real, fake, DifPlan(steps=1, batch=4, margin=0.3, ema=0.0), on_step=lambda _, f: losses.append(f["loss"])
+    )
+    r = [abs(np.corrcoef(found.pattern.numpy().ravel(), x.ravel())[0, 1]) for x in (*real, *fake)]
+    rho = np.array([np.corrcoef(found.pattern.numpy().ravel(), x.ravel())[0, 1] for x in (*real, *fake)])
+    assert max(r) < 0.3
+    d = np.abs(rho[:, None] - rho[None])
+    together = (d[0, 1] + d[2, 3]) / 2 / 0.3
+    across = [(2 * 0.3 - d[0, 2] - d[1, 3]) / 2 / 0.3, (2 * 0.3 - d[0, 3] - d[1, 2]) / 2 / 0.3]
+    assert any(losses[0] == pytest.approx(value, rel=1e-4) for value in (together, *across))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alpha": 0.5}, {"boost": True, "alpha": 0.0}, {"boost": True, "alpha": 1.5}, {"steps": 0}, {"batch": 1},
+        {"margin": 0.0}, {"ema": 1.0}, {"ema": -0.1},
+    ],
+)  # fmt: skip
+def test_settings_without_meaning_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="needs boost=True" if change == {"alpha": 0.5} else "out of range"):
+        DifPlan(**change)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "reason"),
+    [
+        ((1, 3, 16, 16), (4, 3, 16, 16), "at least 2 real residuals, got 1"),
+        ((4, 3, 16, 16), (0, 3, 16, 16), "at least 2 fake residuals, got 0"),
+        ((4, 3, 15, 16), (4, 3, 15, 16), r"H, W >= 16, got \(4, 3, 15, 16\)"),
+        ((4, 1, 16, 16), (4, 1, 16, 16), r"\(N, 3, H, W\)"),
+        ((3, 16, 16), (3, 16, 16), r"\(N, 3, H, W\)"),
+        ((4, 3, 16, 16), (4, 3, 16, 32), "differ in size"),
+    ],
+)
+def test_too_few_and_misshapen_residuals_are_refused(real: tuple, fake: tuple, reason: str) -> None:
+    for fit in (fit_dif, fit_marra18):
+        with pytest.raises(ValueError, match=reason):
+            fit(np.ones(real, np.float32), np.ones(fake, np.float32))
+
+
+def test_batches_show_every_index_before_any_again() -> None:
+    draws = shuffled(7, 3, np.random.default_rng(0))
+    seen = np.concatenate([next(draws) for _ in range(14)])  # 42 = 6 rounds of 7
+    for k in range(6):
+        assert sorted(seen[7 * k : 7 * (k + 1)]) == list(range(7))
+    assert len({tuple(seen[7 * k : 7 * (k + 1)]) for k in range(6)}) > 1
+
+
+def test_batch_statistics_by_hand() -> None:
+    # Reals 1, 3 (mean 2), fakes 4, 4, 7 (mean 5): deviations -1, 1, -1, -1, 2: mean square 8/5.
+    rho, fake = torch.tensor([1.0, 4, 3, 4, 7]), torch.tensor([False, True, False, True, True])
+    assert batch_statistics(rho, fake) == (2.0, 5.0, pytest.approx(1.6**0.5))
+    # Separation of the two batches: means 2, 4.5 and 1.5: (4.5 - 2) / 1.5.
+    assert separation_of([(2.0, 5.0, 1.0), (2.0, 4.0, 2.0)]) == pytest.approx(2.5 / 1.5)
+
+
+def test_spreads_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = 3 + small(5, 16)[0]
+    expected = np.linalg.norm(
+        x.astype(np.float64).reshape(5, -1) - x.astype(np.float64).reshape(5, -1).mean(1)[:, None], axis=1
+    )
+    np.testing.assert_allclose(spreads(x), expected, rtol=1e-5)
+    monkeypatch.setattr(correlation, "CHUNK", 1000)
+    np.testing.assert_allclose(spreads(x), expected, rtol=1e-5)
