@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from difcore import paper
@@ -41,6 +43,7 @@ def training_agreement(frame: pd.DataFrame, title: str = "") -> NotebookFigure:
                 look = {"color": PALETTE[k % len(PALETTE)], "marker": MARKERS[k % len(MARKERS)]}
                 axes.plot(line["step"], line["value"], label=paper.label(name), **look)
             axes.set_xscale("log")
+            plain_log_ticks(axes.xaxis)
             axes.grid()
         if quantity == "auc":
             for axes in axes_row:
@@ -56,11 +59,21 @@ def training_agreement(frame: pd.DataFrame, title: str = "") -> NotebookFigure:
     return figure
 
 
+def plain_log_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, written as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
+
+
 @styled
 def loss_curve(
     losses: Sequence[float] | Mapping[str, Sequence[float]], title: str = "", unit: str = "loss", window: int = 50
 ) -> NotebookFigure:
-    """Loss by step: every value faint, the mean over the last ``window`` steps strong; logarithmic if all positive."""
+    """Loss by step: every value faint, the mean over the last ``window`` steps strong.
+
+    Logarithmic if all are positive and span a decade.
+    """
     curves = losses if isinstance(losses, Mapping) else {"": losses}
     figure = new_figure(4.6, 2.5)
     axes = figure.subplots()
@@ -69,8 +82,12 @@ def loss_curve(
         colour = PALETTE[k % len(PALETTE)]
         axes.plot(loss.index, loss, color=colour, alpha=0.25, linewidth=0.7)
         axes.plot(loss.index, loss.rolling(window, min_periods=1).mean(), color=colour, label=name)
-    positive = all(min(values) > 0 for values in curves.values())
-    axes.set(yscale="log" if positive else "linear", xlabel="step", ylabel=unit, title=title)
+    lowest, highest = (pick(pick(values) for values in curves.values()) for pick in (min, max))
+    decade = 0 < 10 * lowest <= highest
+    axes.set(yscale="log" if decade else "linear", xlabel="step", ylabel=unit, title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    if decade:
+        plain_log_ticks(axes.yaxis)
     axes.grid()
     if isinstance(losses, Mapping):
         axes.legend()

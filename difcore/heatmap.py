@@ -101,7 +101,10 @@ def matrix_heatmap(
         axes.add_patch(
             Rectangle((highlight[1] - 0.5, highlight[0] - 0.5), 1, 1, fill=False, edgecolor=FAKE, linewidth=2.5)
         )
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02, aspect=28, label=unit)
+    thickness, (height, width) = 0.12, (cell * n for n in values.shape)  # inches
+    bar = figure.colorbar(
+        drawn, ax=axes, fraction=thickness / width, pad=0.1 / width, aspect=height / thickness, label=unit
+    )
     bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
 

@@ -23,6 +23,7 @@ from difcore.artefacts import NeedsData, artefact_files, clear_artefacts, plain,
 from difcore.files import DATA_DIR, PROJECT_DIR, atomic_json, atomic_text, sha256_bytes, sha256_file
 from difcore.release import locate
 
+PROGRESS_BAR = re.compile(r"\d+%\|")  # what tqdm's widget says where widgets cannot be shown
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -160,9 +161,11 @@ def render(executed: Path) -> Path:
     document.metadata.pop("widgets", None)
     for cell in document.cells:
         for output in cell.get("outputs", []):
-            # A widget needs a kernel; the page says so where the notebook would show it.
+            # A widget needs a kernel; the page says so where the notebook would show it. Progress bars are over.
             if output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None):
-                output["data"] = {"text/html": "<em>Widget: open the notebook in Jupyter to use it.</em>"}
+                bar = PROGRESS_BAR.search("".join(output["data"].get("text/plain", "")))
+                notice = "" if bar else "<em>Widget: open the notebook in Jupyter to use it.</em>"
+                output["data"] = {"text/html": notice}
     page, _ = HTMLExporter(embed_images=True).from_notebook_node(document)
     page = re.sub(r"<script[^>]*\bsrc=[^>]*>\s*</script>", "", page)  # MathJax, RequireJS: from the network
     return atomic_text(executed.with_suffix(".html"), page)

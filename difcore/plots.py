@@ -1,8 +1,8 @@
 """All figures under one name; drawn here: distributions of scores, accuracies beside the paper's.
 
 Every function takes arrays or frames and returns a figure that a notebook shows and ``savefig`` saves; none touches
-matplotlib's global state. Images are drawn in ``difcore.panels``, lines in ``difcore.curves``, matrices in
-``difcore.heatmap``.
+matplotlib's global state. Images are drawn in ``difcore.panels`` and ``difcore.evidence``, lines in
+``difcore.curves``, matrices in ``difcore.heatmap``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from numpy.typing import ArrayLike
 
 from difcore import paper
 from difcore.curves import loss_curve, radial_spectrum, roc_curve_plot, training_agreement
+from difcore.evidence import denoiser_example, evidence_panels
 from difcore.heatmap import matrix_heatmap
 from difcore.panels import (
-    denoiser_example,
-    evidence_panels,
     fingerprint_closeup,
     fingerprint_panels,
     gray_panels,
@@ -108,7 +107,8 @@ def accuracy_comparison(frame: pd.DataFrame, title: str = "", unit: str = "accur
     Parameters
     ----------
     frame : DataFrame
-        Columns ``generator`` (id or name), ``paper``, ``ours``, ``low``, ``high``, in percent; NaN draws nothing.
+        Columns ``generator`` (id or name), ``paper``, ``ours``, ``low``, ``high``, in percent. Where ``ours`` is NaN
+        the figure says so.
         Rows are drawn from the top.
     """
     missing = {"generator", "paper", "ours", "low", "high"} - set(frame.columns)
@@ -126,6 +126,8 @@ def accuracy_comparison(frame: pd.DataFrame, title: str = "", unit: str = "accur
     smallest = np.nanmin([45.0, *low, *frame["paper"].to_numpy(float)])
     axes.set(yticks=rows, yticklabels=[paper.label(g) for g in frame["generator"]], xlabel=unit, title=title)
     axes.set(xlim=(smallest - 2, 102), ylim=(len(frame) - 0.5, -0.5))
+    for row in rows[np.isnan(ours)]:
+        axes.text(smallest - 1, row, "not measured", color=GREY, fontsize=7, va="center")
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)

@@ -2,7 +2,8 @@
 
 Each function returns a box that already shows its first figure. Figures are put into the output as PNG data, so
 a run without a browser draws them once and goes on, and the saved notebook keeps what was shown. Controls are
-standard ones: Tab moves between them, arrow keys change them.
+standard ones: Tab moves between them, arrow keys move a slider, Space opens a list in which arrow keys and Enter
+choose (while a list is closed, JupyterLab takes the arrow keys for itself).
 """
 
 from __future__ import annotations

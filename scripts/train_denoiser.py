@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from difcore.denoiser_training import TrainingPlan, export_snapshot, psnr, train_dncnn
-from difcore.denoisers import read_dncnn, save_denoiser
+from difcore.denoisers import FoldedDnCNN, read_dncnn, save_denoiser
 from difcore.experiments.denoising import SIGMAS
 from difcore.experiments.training import training_images
 from difcore.images import list_images, read_crop
@@ -51,7 +51,7 @@ def main() -> None:
     if options.clean:
         model, bias, metadata = read_dncnn(path)
         clean = [read_crop(p, None) for p in list_images(options.clean)]
-        values = {f"psnr_{s}_db": round(psnr(model.requires_grad_(False), clean, s), 2) for s in SIGMAS}
+        values = {f"psnr_{s}_db": round(psnr(FoldedDnCNN(model, bfloat16=plan.bfloat16), clean, s), 2) for s in SIGMAS}
         save_denoiser(path, model, bias, metadata | values | {"psnr_images": f"{len(clean)} of {options.clean.name}"})
         print(values)
 

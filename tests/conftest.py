@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from difcore.files import PROJECT_DIR
+
+settings.register_profile("busy", deadline=None)  # a loaded machine is slow, not wrong
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import noise_images, random_dncnn
+from tiny import gradients, noise_images, random_dncnn
 from torch import Tensor
 
 from difcore.denoiser_training import (
     TrainingPlan,
+    average_weights,
     export_snapshot,
     learning_rate_at,
     mean_residual,
@@ -41,14 +42,6 @@ def load(path: Path) -> dict[str, Tensor]:
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def gradients(count: int = 4, size: int = 48) -> list[np.ndarray]:
-    """Images of slow colour gradients, in which noise is easy to tell."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:size, :size][..., None] / size
-    slopes = rng.uniform(-60, 60, (count, 2, 3))
-    return [(rng.uniform(60, 190, 3) + y * a + x * b).clip(0, 255).astype(np.uint8) for a, b in slopes]
 
 
 def test_a_tiny_network_learns(tmp_path: Path) -> None:
@@ -231,3 +224,33 @@ def test_an_exported_snapshot_is_the_filter_that_was_trained(tmp_path: Path) -> 
     # On its own training images the mean residual is gone, up to the half precision of the stored bias.
     assert float(denoiser(x).mean(0).abs().max()) < 1e-3 * float(plain.mean(0).abs().max()) + 1e-7
     np.testing.assert_allclose(plain - denoiser(x), plain.mean(0).expand_as(plain), atol=1e-3 * scale)
+
+
+def test_the_average_of_snapshots_is_the_mean_of_each_weight(tmp_path: Path) -> None:
+    states = [random_dncnn(seed=seed).state_dict() for seed in range(3)]
+    paths = [tmp_path / f"snapshot-{k:06d}.pt" for k in (1, 2, 9)]
+    for path, state in zip(paths, states, strict=True):
+        torch.save(state, path)
+    found = average_weights(paths)
+    assert found.keys() == states[0].keys()
+    for key, value in found.items():
+        assert value.dtype == states[0][key].dtype
+        np.testing.assert_allclose(value, np.mean([s[key].numpy() for s in states], 0), atol=1e-6, err_msg=key)
+    assert same(average_weights(paths[:1]), states[0])
+    plan = TrainingPlan(depth=4, features=6)
+    path = export_snapshot(paths, list(noise_images(2, 20)), tmp_path / "d.safetensors", plan, {}, bias_size=20)
+    denoiser = load_denoiser(path)
+    assert (denoiser.metadata["steps"], denoiser.metadata["averaged_steps"]) == (9, [1, 2, 9])
+    model = DnCNN(4, 6)
+    model.load_state_dict(found)
+    x = to_batch(noise_images(1, 16))
+    np.testing.assert_allclose(denoiser.filter(x), FoldedDnCNN(model.eval())(x), atol=1e-6)
+
+
+def test_only_snapshots_of_one_network_are_averaged(tmp_path: Path) -> None:
+    for k, depth in enumerate((4, 5)):
+        torch.save(random_dncnn(depth).state_dict(), tmp_path / f"snapshot-{k:06d}.pt")
+    with pytest.raises(ValueError, match="different networks"):
+        average_weights(sorted(tmp_path.glob("*.pt")))
+    with pytest.raises(ValueError, match="no snapshot"):
+        average_weights([])

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from difcore import paper, plots, spectra, style
 from difcore.curves import roc_points
 from difcore.heatmap import cell_text, matrix_heatmap
+from difcore.panels import panel_blocks
 from difcore.stats import auc
 
 SIDE = 64
@@ -161,6 +162,9 @@ def test_fingerprint_panels_follow_the_paper_and_wrap_by_family() -> None:
         if a.get_title() == paper.DISPLAY[g]
     }
     assert {lines[paper.DISPLAY[g]] for g in paper.LTIM} == {0} and {lines[paper.DISPLAY[g]] for g in paper.GAN} == {2}
+    first, second = list(paper.LTIM), list(paper.GAN)
+    assert panel_blocks([*first, *second, "mine"], 7) == [[*first, "mine"], second]  # where there is room
+    assert panel_blocks([*first, *second, "mine", "own"], 7) == [first, second, ["mine", "own"]]
     assert_nothing_cut(figure)
 
 
@@ -176,10 +180,10 @@ def test_fingerprint_panels_small_cases() -> None:
 def test_gray_panels_state_their_contrast() -> None:
     outputs = {1000: 0.5 + 0.001 * grid(8), 100: 0.5 + 0.01 * noise(), 1: np.full((3, SIDE, SIDE), 0.5)}
     figure = plots.gray_panels(outputs, title="gray")
-    assert [a.get_title() for a in figure.axes if a.get_title()] == ["epoch 1", "epoch 100", "epoch 1000"]
+    assert [a.get_title() for a in figure.axes if a.get_title()] == ["step 1", "step 100", "step 1000"]
     assert "constant" in texts(figure)
     low, high = np.percentile(outputs[100], [1, 99])
-    assert f"contrast ×{1 / (high - low):.3g}" in texts(figure)
+    assert f"contrast ×{1 / (high - low):.2g}" in texts(figure)
     assert_nothing_cut(figure)
 
 
@@ -310,8 +314,9 @@ def test_image_grid() -> None:
         plots.image_grid(images, ["one"])
 
 
-def test_loss_curve_scale_follows_the_sign() -> None:
-    assert plots.loss_curve([2.0, 1.0]).axes[0].get_yscale() == "log"
+def test_loss_curve_scale_follows_sign_and_range() -> None:
+    assert plots.loss_curve([20.0, 2.0]).axes[0].get_yscale() == "log"
+    assert plots.loss_curve([2.0, 1.0]).axes[0].get_yscale() == "linear"
     figure = plots.loss_curve({"a": [1.0, -1.0], "b": [1.0, 0.5]}, "two", window=2)
     assert figure.axes[0].get_yscale() == "linear" and {"a", "b"} <= set(texts(figure))
     smooth = next(line for line in figure.axes[0].lines if line.get_label() == "a")

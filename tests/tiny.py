@@ -20,6 +20,14 @@ def noise_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
     return np.clip(np.round(128 + 20 * rng.standard_normal((count, size, size, 3))), 0, 255).astype(np.uint8)
 
 
+def gradients(count: int = 4, size: int = 48) -> list[np.ndarray]:
+    """Images of slow colour gradients, in which noise is easy to tell."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size][..., None] / size
+    slopes = rng.uniform(-60, 60, (count, 2, 3))
+    return [(rng.uniform(60, 190, 3) + y * a + x * b).clip(0, 255).astype(np.uint8) for a, b in slopes]
+
+
 def grid(size: int = 32, period: int = 4, seed: int = 0) -> np.ndarray:
     """A pattern of a period, (3, size, size) float32, standard deviation about 1: what deconvolutions leave."""
     cell = np.random.default_rng(seed).standard_normal((3, period, period))

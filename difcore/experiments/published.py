@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from difcore.correlation import centres, cross_detection, leave_one_out_decisions, ncc
 from difcore.denoisers import Denoiser
@@ -62,9 +63,10 @@ def release_residuals(
 
     def one(name: str, label: str) -> ResidualSet:
         folder = Path(release) / "data" / name / label
-        return residuals_of(list_images(folder), denoiser, jpeg=jpeg, progress=progress)
+        return residuals_of(list_images(folder), denoiser, jpeg=jpeg)
 
-    return {name: (one(name, "0_real"), one(name, "1_fake")) for name in WITH_IMAGES}
+    names = tqdm(WITH_IMAGES, desc="image sets", disable=not progress)
+    return {name: (one(name, "0_real"), one(name, "1_fake")) for name in names}
 
 
 def score_release(

@@ -14,7 +14,9 @@ from tqdm.auto import tqdm
 from difcore.denoiser_training import TrainingPlan, export_snapshot, train_dncnn
 from difcore.denoisers import SHIPPED, load_denoiser
 from difcore.experiments.denoising import psnr_table
+from difcore.files import sha256_bytes
 from difcore.images import ImageError, list_images, read_crop
+from difcore.residuals import sha256_pixels
 from difcore.scenes import scene
 
 
@@ -72,11 +74,14 @@ def train_and_measure(
 ) -> DenoiserRun:
     """Train DnCNN-S, store it as ``folder``/dncnn.safetensors, measure its PSNR on held-out scenes beside the shipped.
 
-    Resumes from ``folder``/training. The scenes of the measurement are none of those ``training_images`` makes.
+    Resumes from ``folder``/training/<hash of plan and images>, so that other images or another plan start anew. The
+    scenes of the measurement are none of those ``training_images`` makes.
     """
     folder = Path(folder)
-    snapshot = train_dncnn(images, plan, folder / "training", (), 50, device, progress)
-    losses = torch.load(folder / "training" / "checkpoint.pt", map_location="cpu", weights_only=True)["losses"]
+    run = sha256_bytes(repr(plan).encode(), *(sha256_pixels(image).encode() for image in images))
+    training = folder / "training" / run[:12]
+    snapshot = train_dncnn(images, plan, training, (), 50, device, progress)
+    losses = torch.load(training / "checkpoint.pt", map_location="cpu", weights_only=True)["losses"]
     path = export_snapshot(snapshot, images, folder / "dncnn.safetensors", plan, {"data": "own training"}, bias_size)
     filters = {"this run": load_denoiser(path)}
     filters |= {name: load_denoiser(name) for name, shipped in SHIPPED.items() if shipped.is_file()}

@@ -1,0 +1,350 @@
+"""Experiments on folders, on made-up and real releases, and the gray image: planted truths must be found."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import grid, noise_images, with_pattern, write_images
+
+from difcore.correlation import ncc
+from difcore.denoisers import load_denoiser
+from difcore.experiments import folders
+from difcore.experiments.demo import demo_images, start_here
+from difcore.experiments.folders import cross_detect, detect_images, draw, evaluate_folders, fit_folders, split, unique
+from difcore.fingerprints import Fingerprint
+from difcore.fit import DifPlan
+from difcore.generators import generate, load_decoder
+from difcore.images import FolderError, ImageError
+from difcore.residuals import residuals_of
+from difcore.scenes import scene
+from difcore.stats import auc, detection
+
+pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+HIGHPASS = load_denoiser("highpass")
+PATTERN = grid()
+
+
+def write_class(
+    folder: Path, count: int, seed: int, pattern: np.ndarray | None = None, strength: float = 6
+) -> list[Path]:
+    """``count`` noise images, with a pattern if one is given."""
+    images = noise_images(count, 32, seed)
+    return write_images(folder, images if pattern is None else with_pattern(images, pattern, strength))
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of 20 reals and 24 fakes with a planted grid."""
+    write_class(tmp_path / "real", 20, 1)
+    write_class(tmp_path / "fake", 24, 2, PATTERN)
+    return tmp_path / "real", tmp_path / "fake"
+
+
+class Spy:
+    """What a fit was trained on, and what fingerprints were scored on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trained: list[np.ndarray] = []
+        self.tested: list[np.ndarray] = []
+        self.reals: list[np.ndarray] = []
+        fit, scores, cross = folders.fit_marra18, Fingerprint.scores, folders.cross_detection
+
+        def spied_fit(real: np.ndarray, fake: np.ndarray, name: str) -> Fingerprint:
+            self.trained += [*real, *fake]
+            self.reals.append(real)
+            return fit(real, fake, name)
+
+        def spied_scores(fingerprint: Fingerprint, residuals: np.ndarray) -> torch.Tensor:
+            self.tested += list(residuals)
+            return scores(fingerprint, residuals)
+
+        def spied_cross(patterns: torch.Tensor, real: list, fake: list) -> tuple[list, list]:
+            self.tested += [r for s in (*real, *fake) for r in s]
+            return cross(patterns, real, fake)
+
+        monkeypatch.setattr(folders, "fit_marra18", spied_fit)
+        monkeypatch.setattr(folders, "cross_detection", spied_cross)
+        monkeypatch.setattr(Fingerprint, "scores", spied_scores)
+
+    def leaked(self) -> int:
+        """Residuals that were both trained and tested on, compared value by value."""
+        trained = {r.tobytes() for r in self.trained}
+        assert trained and self.tested
+        return sum(r.tobytes() in trained for r in self.tested)
+
+
+# Splitting
+
+
+def test_a_split_is_disjoint_and_complete() -> None:
+    for train in (0, 3, 10):
+        chosen, rest = split(10, train, np.random.default_rng(0))
+        assert len(chosen) == train and sorted([*chosen, *rest]) == list(range(10))
+    chosen, rest = split(10, None, np.random.default_rng(0))
+    assert sorted(chosen) == list(range(10)) and len(rest) == 0
+    with pytest.raises(ValueError, match="asked for 11 training images, only 10"):
+        split(10, 11, np.random.default_rng(0))
+
+
+def test_a_drawing_goes_by_content_and_seed() -> None:
+    hashes = [f"{k:064x}" for k in range(20)]
+    drawn = {hashes[k] for k in draw(hashes, 8, seed=1)}
+    turned = hashes[::-1]
+    assert {turned[k] for k in draw(turned, 8, seed=1)} == drawn  # whatever the order
+    assert {hashes[k] for k in draw(hashes, 8, seed=2)} != drawn
+    assert drawn < {hashes[k] for k in draw(hashes, 12, seed=1)}  # more training images are those and others
+    assert len(draw(hashes, None, seed=1)) == 10
+    with pytest.raises(ValueError, match="asked for 21"):
+        draw(hashes, 21, seed=1)
+
+
+def test_unique_keeps_the_first_of_each_in_order_and_the_skip_list(tmp_path: Path) -> None:
+    paths = write_images(tmp_path / "x", noise_images(3)[[2, 0, 2, 1, 0]])
+    paths.append(tmp_path / "gone.png")
+    found = unique(residuals_of(paths, HIGHPASS, 32))
+    assert [Path(n).name for n in found.names] == ["000.png", "001.png", "003.png"]
+    assert [s.path.name for s in found.skipped] == ["gone.png"]
+
+
+# Fitting and evaluating folders
+
+
+@pytest.mark.parametrize("method", ["dif", "marra18"])
+def test_a_fit_of_folders_finds_what_was_planted(pair: tuple[Path, Path], method: str) -> None:
+    plan = DifPlan(steps=40, batch=16, margin=0.2, seed=3)
+    result = fit_folders(*pair, HIGHPASS, plan, method, train=8, crop=32, name="planted")
+    found, held_out = result.fingerprint, result.held_out
+    assert held_out is not None and (held_out.n_real, held_out.n_fake) == (12, 16)
+    assert held_out.auc > 0.97 and held_out.accuracy > 0.9
+    assert result.skipped == ()
+    assert (found.method, found.name, found.crop) == (method, "planted", 32)
+    assert found.metadata["denoiser"] == "highpass" and found.metadata["denoiser_sha256"] == HIGHPASS.hash
+    assert found.metadata["n_real"] == found.metadata["n_fake"] == 8
+    truth = HIGHPASS(torch.from_numpy(PATTERN)[None])
+    assert ncc(found.pattern[None], truth).item() > 0.4
+
+
+def test_the_split_goes_by_the_seed(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+    for seed in (0, 0, 1):
+        fit_folders(*pair, HIGHPASS, DifPlan(seed=seed), "marra18", train=6, crop=32)
+    first, again, other = spy.reals
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_copies_of_an_image_never_land_in_train_and_test(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in pair:
+        for k, path in enumerate(sorted(folder.iterdir())[:10]):
+            shutil.copy(path, folder / f"copy{k}.png")
+            shutil.copy(path, folder / f"again{k}.PNG")
+    for seed in range(3):
+        with monkeypatch.context() as context:
+            spy = Spy(context)
+            result = fit_folders(*pair, HIGHPASS, DifPlan(seed=seed), "marra18", train=10, crop=32)
+        assert result.held_out is not None
+        assert (result.held_out.n_real, result.held_out.n_fake) == (10, 14)  # of 20 and 24 different ones
+        assert spy.leaked() == 0
+        assert len(spy.trained) == len({r.tobytes() for r in spy.trained}) == 20
+
+
+def test_an_image_in_both_classes_is_refused(pair: tuple[Path, Path]) -> None:
+    shutil.copy(pair[0] / "000.png", pair[1] / "stray.png")
+    with pytest.raises(ValueError, match="1 images are in both"):
+        fit_folders(*pair, HIGHPASS, method="marra18", crop=32)
+
+
+def test_everything_may_be_trained_on(pair: tuple[Path, Path]) -> None:
+    result = fit_folders(*pair, HIGHPASS, method="marra18", crop=32)
+    assert result.held_out is None
+    assert (result.fingerprint.metadata["n_real"], result.fingerprint.metadata["n_fake"]) == (20, 24)
+    assert fit_folders(*pair, HIGHPASS, method="marra18", train=20, crop=32).held_out is None  # no real is left
+
+
+def test_skipped_images_are_reported(pair: tuple[Path, Path]) -> None:
+    (pair[0] / "broken.png").write_text("no image")
+    shutil.copy(pair[0] / "000.png", pair[0] / "copy.png")  # a copy must not make the skip list go away
+    write_images(pair[1], noise_images(1, 20), "small")
+    result = fit_folders(*pair, HIGHPASS, method="marra18", train=5, crop=32)
+    assert [s.path.name for s in result.skipped] == ["broken.png", "small000.png"]
+
+
+def test_bad_requests_are_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    real, fake = pair
+    with pytest.raises(ValueError, match="unknown method 'median'; choose from dif, marra18"):
+        fit_folders(real, fake, HIGHPASS, method="median", crop=32)
+    with pytest.raises(ValueError, match="asked for 21 training images, only 20"):
+        fit_folders(real, fake, HIGHPASS, method="marra18", train=21, crop=32)
+    with pytest.raises(ValueError, match="at least 2 real residuals, got 1"):
+        fit_folders(real, fake, HIGHPASS, method="marra18", train=1, crop=32)
+    with pytest.raises(FolderError, match="does not exist"):
+        fit_folders(real, tmp_path / "nowhere", HIGHPASS, crop=32)
+    with pytest.raises(ImageError, match="none of 20 images"):
+        fit_folders(real, fake, HIGHPASS, crop=64)
+
+
+def test_the_same_last_encoding_for_both_classes(pair: tuple[Path, Path]) -> None:
+    plain, encoded = (fit_folders(*pair, HIGHPASS, method="marra18", crop=32, jpeg=q).fingerprint for q in (None, 80))
+    assert plain.metadata["jpeg"] is None and encoded.metadata["jpeg"] == 80
+    expected = residuals_of(pair[1], HIGHPASS, 32, jpeg=80, cache=False).values.astype(np.float32).mean(0)
+    np.testing.assert_allclose(encoded.pattern, expected, atol=1e-5)
+    assert not torch.allclose(plain.pattern, encoded.pattern, atol=1e-3)
+
+
+def test_evaluating_folders_is_detection_with_the_fingerprints_centres(pair: tuple[Path, Path]) -> None:
+    (pair[0] / "broken.png").write_text("no image")
+    truth = Fingerprint(torch.from_numpy(PATTERN), -0.01, 0.15)
+    result, rho, skipped = evaluate_folders(truth, *pair, HIGHPASS)
+    assert len(rho["real"]) == 20 and len(rho["fake"]) == 24 and [s.path.name for s in skipped] == ["broken.png"]
+    residual = HIGHPASS(torch.from_numpy(with_pattern(noise_images(24, 32, 2), PATTERN, 6)).permute(0, 3, 1, 2) / 255)
+    by_hand = [np.corrcoef(PATTERN.ravel(), r.ravel())[0, 1] for r in residual.numpy()]
+    np.testing.assert_allclose(rho["fake"], by_hand, atol=1e-4)
+    assert result == detection(rho["real"], rho["fake"], (0.15 - 0.01) / 2)
+    assert result.auc > 0.97 and result.accuracy > 0.9
+
+
+# Detecting single images
+
+
+def test_each_image_is_ranked_against_each_fingerprint(tmp_path: Path) -> None:
+    patterns = [grid(seed=seed) for seed in (0, 1)]
+    files = [
+        write_class(tmp_path / "b", 1, 11, patterns[1], 8)[0],
+        write_class(tmp_path / "none", 1, 12)[0],
+        write_class(tmp_path / "a", 1, 13, patterns[0], 8)[0],
+    ]
+    (tmp_path / "text.png").write_text("no image")
+    prints = [Fingerprint(torch.from_numpy(p), 0.0, 0.3, name=n) for p, n in zip(patterns, "AB", strict=True)]
+    table, skipped = detect_images(prints, [files[0], tmp_path / "text.png", *files[1:]], HIGHPASS)
+    assert [s.path.name for s in skipped] == ["text.png"]
+    assert list(table.image) == [str(f) for f in files for _ in prints]
+    best = table.groupby("image", sort=False).first()
+    assert list(best.fingerprint[[str(files[0]), str(files[2])]]) == ["B", "A"]
+    assert list(best.generated) == [True, False, True]
+    for image, rows in table.groupby("image"):
+        assert rows.margin.is_monotonic_decreasing, image
+    np.testing.assert_allclose(table.margin, table.rho / 0.3, atol=1e-6)
+    assert (table.generated == (table.margin > 0.5)).all() and (table.threshold == 0.15).all()
+
+
+def test_margins_are_on_the_scale_of_each_fingerprints_centres(tmp_path: Path) -> None:
+    files = write_class(tmp_path / "x", 2, 1, PATTERN)
+    plain, turned = torch.from_numpy(PATTERN), -torch.from_numpy(PATTERN)
+    prints = [Fingerprint(plain, 0.1, 0.2, name="plain"), Fingerprint(turned, -0.5, 0.5, name="turned")]
+    table, _ = detect_images([*prints, Fingerprint(plain, 0.3, 0.3)], files, HIGHPASS)
+    rows = {name: part.sort_values("image") for name, part in table.groupby("fingerprint")}
+    assert set(rows) == {"plain", "turned", "2"}  # one without a name goes by its place
+    np.testing.assert_allclose(rows["plain"].margin, (rows["plain"].rho - 0.1) / 0.1, atol=1e-5)
+    np.testing.assert_allclose(rows["turned"].margin, rows["turned"].rho + 0.5, atol=1e-5)
+    np.testing.assert_allclose(rows["turned"].rho, -rows["plain"].rho, atol=1e-6)
+    assert (rows["2"].margin == 0).all() and not rows["2"].generated.any()  # centres that coincide decide nothing
+
+
+def test_fingerprints_of_other_sizes_cannot_be_compared(tmp_path: Path) -> None:
+    files = write_class(tmp_path / "x", 1, 1)
+    prints = [Fingerprint(torch.rand(3, size, size), 0, 1) for size in (16, 32)]
+    with pytest.raises(ValueError, match=r"\[16, 32\] px"):
+        detect_images(prints, files, HIGHPASS)
+
+
+# Cross-detection
+
+
+def make_root(root: Path, shared_reals: bool) -> dict[str, np.ndarray]:
+    """Three generators, two of which share a pattern, with 12 reals (the same or other ones) and 12 fakes each."""
+    patterns = {"a": grid(seed=0), "b": grid(seed=1), "child_of_a": grid(seed=0)}
+    for k, (name, pattern) in enumerate(patterns.items()):
+        write_class(root / name / "0_real", 12, 50 if shared_reals else 50 + k)
+        write_class(root / name / "1_fake", 12, 60 + k, pattern, 8)
+    return patterns
+
+
+@pytest.mark.parametrize("shared_reals", [True, False])
+def test_cross_detection_finds_who_is_related_and_leaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_reals: bool
+) -> None:
+    make_root(tmp_path / "root", shared_reals)
+    (tmp_path / "root" / "b" / "1_fake" / "broken.jpg").write_text("no image")
+    spy = Spy(monkeypatch)
+    table, prints, skipped = cross_detect(tmp_path / "root", HIGHPASS, DifPlan(seed=5), "marra18", crop=32)
+    assert list(prints) == ["a", "b", "child_of_a"] and [s.path.name for s in skipped] == ["broken.jpg"]
+    assert len(table) == 9 and (table.n_real == 6).all() and (table.n_fake == 6).all() and (table.seed == 5).all()
+    area = table.pivot(index="train", columns="test", values="auc")
+    for one, other in (("a", "a"), ("b", "b"), ("child_of_a", "child_of_a"), ("a", "child_of_a"), ("child_of_a", "a")):
+        assert area.loc[one, other] == 1
+    unrelated = [area.loc["a", "b"], area.loc["b", "a"], area.loc["b", "child_of_a"], area.loc["child_of_a", "b"]]
+    assert np.mean(unrelated) < 0.85
+    assert spy.leaked() == 0
+    for fingerprint in prints.values():
+        assert fingerprint.metadata["denoiser_sha256"] == HIGHPASS.hash
+
+
+def test_reals_shared_in_part_are_tested_by_no_one_once_trained_by_anyone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """b's reals are a's and as many others: another half is drawn of them, and still nothing may leak."""
+    make_root(tmp_path, shared_reals=True)
+    write_images(tmp_path / "b" / "0_real", noise_images(12, 32, 99), "more")
+    left = []
+    for seed in range(4):
+        with monkeypatch.context() as context:
+            spy = Spy(context)
+            table, _, _ = cross_detect(tmp_path, HIGHPASS, DifPlan(seed=seed), "marra18", crop=32)
+        assert spy.leaked() == 0
+        left.append(table.drop_duplicates("test").set_index("test").n_real)
+    # Taken alone, 6 of a's 12 and 12 of b's 24 would be left; what the other drew is missing as well.
+    assert all(n["a"] <= 6 and n["b"] <= 12 for n in left) and min(n["a"] + n["b"] for n in left) < 18
+
+
+def test_cross_detection_by_dif_with_a_number_of_training_images(tmp_path: Path) -> None:
+    make_root(tmp_path, shared_reals=True)
+    shutil.rmtree(tmp_path / "child_of_a")
+    plan = DifPlan(steps=40, batch=16, margin=0.3)
+    table, prints, _ = cross_detect(tmp_path, HIGHPASS, plan, train=8, crop=32)
+    assert (table.n_real == 4).all() and (table.n_fake == 4).all()
+    assert all(p.method == "dif" and p.metadata["n_fake"] == 8 for p in prints.values())
+    diagonal = table[table.train == table.test]
+    assert diagonal.auc.min() > 0.9
+
+
+def test_bad_cross_detections_are_refused(tmp_path: Path) -> None:
+    make_root(tmp_path / "root", shared_reals=True)
+    with pytest.raises(ValueError, match="unknown method 'mean'"):
+        cross_detect(tmp_path / "root", HIGHPASS, method="mean", crop=32)
+    with pytest.raises(ValueError, match="asked for 13"):
+        cross_detect(tmp_path / "root", HIGHPASS, method="marra18", train=13, crop=32)
+    with pytest.raises(ValueError, match=r"none left to test on of a \(real\), a \(fake\)"):
+        cross_detect(tmp_path / "root", HIGHPASS, method="marra18", train=12, crop=32)
+    with pytest.raises(FolderError, match="holds no generator"):
+        cross_detect(tmp_path / "root" / "a" / "0_real", HIGHPASS, crop=32)
+    shutil.copy(tmp_path / "root/a/0_real/000.png", tmp_path / "root/a/1_fake/stray.png")
+    with pytest.raises(ValueError, match="in both"):
+        cross_detect(tmp_path / "root", HIGHPASS, method="marra18", crop=32)
+
+
+# The offline demo
+
+
+def test_the_demo_finds_its_own_generator() -> None:
+    result = start_here(HIGHPASS, train=8, test=7, size=48, steps=10)
+    assert list(result.table.method) == ["DIF", "Marra18"]
+    assert (result.table.n_real == 7).all() and (result.table.n_fake == 7).all() and (result.table.n_train == 8).all()
+    assert result.table.auc[0] > 0.9  # the decoder's zero padding alone gives it away
+    assert result.real.shape == result.fake.shape == (7, 48, 48, 3)
+    for k, method in enumerate(result.table.method):
+        rho, found = result.rho[method], result.fingerprints[method]
+        assert result.table.auc[k] == auc(rho["real"], rho["fake"])
+        residuals = residuals_of(result.fake, HIGHPASS, 48, cache=False).values
+        np.testing.assert_allclose(found.scores(residuals), rho["fake"], atol=1e-5)
+
+
+def test_the_demos_images_are_other_scenes() -> None:
+    real, fake = demo_images(2, 32, first_seed=10)
+    assert all(np.array_equal(real[k], scene(10 + 2 * k, 32)) for k in range(2))
+    sources = np.stack([scene(11 + 2 * k, 32) for k in range(2)])
+    assert np.array_equal(fake, generate(load_decoder("demo-deconv2"), sources))

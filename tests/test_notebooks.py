@@ -1,0 +1,215 @@
+"""The notebooks themselves, each run headless with tiny parameters: what they leave, and what they do without data."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny import random_dncnn
+
+from difcore.artefacts import VERDICTS
+from difcore.batch import run_batch
+from difcore.denoisers import save_denoiser
+from difcore.files import PROJECT_DIR
+
+NOTEBOOKS = PROJECT_DIR / "notebooks"
+DEMO = {"train": 6, "size": 48, "steps": 5}
+OFFLINE: dict[str, dict[str, Any]] = {
+    "00_start_here": {**DEMO, "test": 4, "denoiser": "tiny"},
+    "01_gray_image": {"size": 32, "steps": 20, "kept": [1, 5, 20]},
+    "05_train_denoiser": {"scenes": 4, "scene_size": 64, "steps": 3, "bias_size": 48},
+}
+RELEASE: dict[str, dict[str, Any]] = {
+    "02_fingerprints": {**DEMO, "denoiser": "tiny"},
+    "03_published_detection": {"denoiser": "tiny"},
+    "04_published_lineage": {"denoiser": "tiny"},
+}
+ROWS = {  # of every table
+    "00_start_here": {"detection": 2},
+    "01_gray_image": {"gray_image": 3},
+    "02_fingerprints": {"fingerprints": 14},
+    "03_published_detection": {"detection": 12},
+    "04_published_lineage": {"cross_detection": 78, "cross_correlation": 169},
+    "05_train_denoiser": {"psnr": None, "agreement_recorded": None},
+}
+FIGURES = {
+    "00_start_here": ["images", "fingerprint", "scores"],
+    "01_gray_image": ["gray_image"],
+    "02_fingerprints": ["fingerprints", "radial_spectra"],
+    "03_published_detection": ["detection"],
+    "04_published_lineage": ["cross_detection", "cross_correlation"],
+    "05_train_denoiser": ["loss", "example", "agreement"],
+}
+
+
+def run_tiny(root: Path, notebooks: dict[str, dict[str, Any]], data_root: Path | None = None) -> Path:
+    """Run ``notebooks`` with these parameters in one batch under ``root``; the folder with one folder for each."""
+    weights = save_denoiser(root / "tiny.safetensors", random_dncnn(3, 4), torch.zeros(3, 48, 48), {})
+    sections = {
+        name: {key: str(weights) if key == "denoiser" else value for key, value in values.items()}
+        for name, values in notebooks.items()
+    }
+    (root / "params").mkdir()
+    (root / "params" / "tiny.yml").write_text(yaml.safe_dump({"common": {"seed": 3}, **sections}), encoding="utf-8")
+    folders = {"params_dir": root / "params", "outputs_dir": root / "outputs"}
+    run_batch("tiny", list(notebooks), jobs=2, data_root=data_root, progress=False, **folders)
+    return root / "outputs" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A residual cache of this module's own, for its kernels too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def offline(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_tiny(tmp_path_factory.mktemp("offline"), OFFLINE)
+
+
+@pytest.fixture(scope="module")
+def with_release(own_cache: None, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_tiny(tmp_path_factory.mktemp("release"), RELEASE, shared_data)
+
+
+@pytest.fixture(params=[*OFFLINE, *(pytest.param(name, marks=pytest.mark.slow) for name in RELEASE)])
+def output(request: pytest.FixtureRequest) -> Path:
+    """The output folder of one notebook that ran to its end."""
+    folder = request.getfixturevalue("offline" if request.param in OFFLINE else "with_release") / request.param
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    assert state["status"] == "ok", state["traceback"] or state["reason"]
+    return folder
+
+
+def code_cells(executed: Path) -> list[dict[str, Any]]:
+    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def outputs(executed: Path) -> list[dict[str, Any]]:
+    return [output for cell in code_cells(executed) for output in cell["outputs"]]
+
+
+def assert_shows_something(png: bytes) -> None:
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    assert min(image.size) > 100
+    assert len(image.getcolors(2**24)) > 2
+
+
+def test_every_notebook_is_run_here() -> None:
+    names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    assert names == sorted([*OFFLINE, *RELEASE]) == sorted(ROWS) == sorted(FIGURES)
+
+
+def test_artefacts(output: Path) -> None:
+    name = output.name
+    record = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    assert sorted(record["tables"]) == sorted(ROWS[name])
+    assert sorted(record["figures"]) == sorted(FIGURES[name])
+    for key, rows in ROWS[name].items():
+        table = pd.read_csv(output / f"{key}.csv")
+        assert len(table) > 0 if rows is None else len(table) == rows
+        assert not table.isna().all().any()
+    for key in FIGURES[name]:
+        assert_shows_something((output / f"{key}.png").read_bytes())
+        assert (output / f"{key}.pdf").read_bytes().startswith(b"%PDF-")
+    claims = json.loads((output / "claims.json").read_text(encoding="utf-8"))
+    assert claims
+    assert {claim["verdict"] for claim in claims} <= set(VERDICTS)
+    assert all(claim["why"] for claim in claims if claim["verdict"] != "holds")
+
+
+def test_the_record_says_how(output: Path) -> None:
+    record = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    assert record["name"] == output.name
+    assert record["seed"] == 3
+    assert record["n"]
+    assert record["seconds"] > 0
+    assert {"python", "torch", "numpy", "difcore"} <= set(record["versions"])
+    assert all(record["versions"].values())
+    hashes = list(record["weights"].values())
+    assert bool(hashes) is (output.name != "01_gray_image")  # the only one without a filter
+    assert all(len(digest) == 64 for digest in hashes)
+    asked = {**OFFLINE, **RELEASE}[output.name]
+    assert {key for key in asked if key not in record["parameters"]} == set()
+    assert all(record["parameters"][key] == value for key, value in asked.items() if key != "denoiser")
+
+
+def test_the_executed_notebook_shows_its_figures_and_no_error(output: Path) -> None:
+    shown = outputs(output / "executed.ipynb")
+    assert [o for o in shown if o["output_type"] in ("error", "stream")] == []
+    pngs = [b64decode(o["data"]["image/png"]) for o in shown if "image/png" in o.get("data", {})]
+    assert len(pngs) == len(FIGURES[output.name])
+    for png in pngs:
+        assert_shows_something(png)
+    tables = [o["data"]["text/html"] for o in shown if "text/html" in o.get("data", {})]
+    assert len([html for html in tables if "<table" in "".join(html)]) >= 2  # the result, and the paper beside ours
+
+
+def test_the_last_cell_is_a_widget_that_shows_a_figure(output: Path) -> None:
+    executed = output / "executed.ipynb"
+    kind = "application/vnd.jupyter.widget-view+json"
+    (view,) = [o["data"][kind] for o in code_cells(executed)[-1]["outputs"] if kind in o["data"]]
+    states = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["widgets"]
+    models = states["application/vnd.jupyter.widget-state+json"]["state"]
+    assert models[view["model_id"]]["model_name"] == "VBoxModel"
+    shown = [o for m in models.values() if m["model_name"] == "OutputModel" for o in m["state"]["outputs"]]
+    assert any("image/png" in o.get("data", {}) for o in shown)
+    page = executed.with_suffix(".html").read_text(encoding="utf-8")
+    assert page.count("Widget: open the notebook in Jupyter to use it.") == 1  # and nothing of the progress bars
+
+
+@pytest.fixture(scope="module")
+def without_release(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A batch of 02 to 04 in a copy of the project that finds no release anywhere."""
+    root = tmp_path_factory.mktemp("alone")
+    project, home, empty = root / "project" / "main", root / "home", root / "empty"
+    for folder in ("difcore", "notebooks", "params", "data"):
+        shutil.copytree(PROJECT_DIR / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    home.mkdir()
+    empty.mkdir()
+    homes = dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME", "XDG_DATA_HOME"), str(home))
+    environment = os.environ | homes | {"DIFCORE_DATA": str(empty), "PYTHONPATH": str(project)}
+    environment |= {"IPYTHONDIR": str(home / "ipython"), "OMP_NUM_THREADS": "1"}
+    only = [word for name in RELEASE for word in ("--only", name)]
+    command = [sys.executable, "-m", "difcore.cli", "run", "--jobs", "2", *only]
+    answer = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return project / "outputs" / "demo", answer
+
+
+@pytest.mark.parametrize("name", RELEASE)
+def test_without_the_release_a_notebook_is_skipped_and_says_why(
+    name: str, without_release: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    folder, answer = without_release
+    assert answer.returncode == 0, answer.stderr
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    (entry,) = [entry for entry in summary["notebooks"] if entry["name"] == name]
+    assert (entry["status"], entry["reason"]) == ("skipped", "needs `difcore fetch`")
+    (error,) = [o for o in outputs(folder / name / "executed.ipynb") if o["output_type"] == "error"]
+    assert error["ename"] == "NeedsData"
+    assert not (folder / name / "run.json").exists()
+
+
+def test_the_report_tells_of_skipped_notebooks(
+    without_release: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, answer = without_release
+    assert answer.stdout.count("skipped") == len(RELEASE)
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for name in RELEASE:
+        assert name in page
+    assert "needs <code>difcore fetch</code>" in page or "needs `difcore fetch`" in page
