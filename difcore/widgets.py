@@ -36,7 +36,8 @@ def show(output: ipywidgets.Output, figure: NotebookFigure | None, text: str = "
 
 def wide(control: type[ipywidgets.Widget], description: str, **settings: Any) -> Any:
     """A control whose description is never cut off."""
-    layout = ipywidgets.Layout(width="max-content", min_width="18em")
+    room = "28em" if issubclass(control, ipywidgets.FloatSlider | ipywidgets.IntSlider) else "18em"
+    layout = ipywidgets.Layout(width="max-content", min_width=room)
     return control(description=description, style={"description_width": "initial"}, layout=layout, **settings)
 
 
