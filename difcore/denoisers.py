@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes, sha256_file
+from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes
 
 PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
 NOISE_UNIT = 10 / 255  # the network's output 1.0 stands for this much noise: the middle of sigma in [5, 15]
@@ -237,6 +237,7 @@ def load_denoiser(name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bflo
         return Denoiser("highpass", gaussian_high_pass, None, sha256_bytes(b"highpass-sigma-1.0"), pad=0, device=device)
     path = SHIPPED.get(str(name), Path(name))
     model, bias, metadata = read_dncnn(path)
-    digest = sha256_bytes(sha256_file(path).encode(), b"bfloat16" if bfloat16 else b"")
+    values = [bias, *(value for _, value in sorted(model.state_dict().items()))]
+    digest = sha256_bytes(*(value.numpy().tobytes() for value in values), b"bfloat16" if bfloat16 else b"")
     label = str(name) if str(name) in SHIPPED else path.stem
     return Denoiser(label, FoldedDnCNN(model, device, bfloat16), bias.to(device), digest, metadata, device=device)

@@ -49,12 +49,20 @@ def atomic_json(path: Path | str, document: Any) -> Path:
 
 
 def atomic_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
-    """Write tensors to ``path`` atomically; each metadata value is stored as JSON text."""
-    from safetensors.torch import save_file  # imports torch, which the batch and the report do without
+    """Write tensors to ``path`` atomically; each metadata value is stored as JSON text. Equal content, equal bytes."""
+    from safetensors.torch import save  # imports torch, which the batch and the report do without
 
     text = {key: json.dumps(value, default=str) for key, value in metadata.items()}
     contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    return atomic_write(path, lambda p: save_file(contiguous, p, text))
+    return atomic_write(path, lambda p: p.write_bytes(_sorted_header(save(contiguous, text))))
+
+
+def _sorted_header(document: bytes) -> bytes:
+    """A safetensors document with its header's keys in order: the library writes the metadata in a random one."""
+    length = int.from_bytes(document[:8], "little")
+    header = json.dumps(json.loads(document[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the data start at a multiple of 8 bytes
+    return len(header).to_bytes(8, "little") + header + document[8 + length :]
 
 
 def sha256_bytes(*parts: bytes | memoryview) -> str:

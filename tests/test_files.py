@@ -46,6 +46,19 @@ def test_json_and_safetensors_come_back(tmp_path: Path) -> None:
         assert {k: json.loads(v) for k, v in stream.metadata().items()} == {"list": [1, 2], "text": "ü"}
 
 
+def test_equal_content_gives_equal_safetensors_bytes(tmp_path: Path) -> None:
+    metadata = {key: f"value of {key}" for key in "zyxwvutsrqponmlkjihgfedcba"}
+    tensors = {"b": torch.arange(3.0), "a": torch.zeros(2, 5, dtype=torch.float16)}
+    files = [atomic_safetensors(tmp_path / f"{k}.safetensors", tensors, metadata) for k in range(4)]
+    assert len({sha256_file(file) for file in files}) == 1
+    backwards = dict(reversed(metadata.items()))
+    assert sha256_file(atomic_safetensors(tmp_path / "c.safetensors", tensors, backwards)) == sha256_file(files[0])
+    with safe_open(files[0], "pt") as stream:
+        assert torch.equal(stream.get_tensor("b"), tensors["b"])
+        assert torch.equal(stream.get_tensor("a"), tensors["a"])
+        assert {k: json.loads(v) for k, v in stream.metadata().items()} == metadata
+
+
 def test_hashes_are_sha256(tmp_path: Path) -> None:
     # FIPS 180-2, example B.1
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
