@@ -1,30 +1,71 @@
 """DIF on real generators: fit on some images of each class, test on the rest, also with one last encoding for both.
 
-    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 250] [--seeds 0] [--bfloat16]
+    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 250] [--seeds 0] [--margins 0.03] [--bfloat16]
 
 DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
-reals of the test are all of photos/test. If the authors' release is found, its 13 fingerprints are tested on sd1 too.
+reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
+to the files, as one would who saves both folders anew, and to the crops, whose 8x8 blocks then lie alike in all images.
+If the authors' release is found, its 13 fingerprints are tested on sd1 too.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from difcore.artefacts import NeedsData, save_artefact
-from difcore.denoisers import load_denoiser
+from difcore.denoisers import Denoiser, load_denoiser
 from difcore.experiments.folders import draw
 from difcore.experiments.published import published_fingerprints
 from difcore.fit import DifPlan, fit_dif, fit_marra18
+from difcore.images import decode, list_images
 from difcore.release import locate
 from difcore.residuals import ResidualSet, residuals_of
 from difcore.stats import as_row, detection
 
 TRAIN = {"sd1": 128, "taef2": 100}  # images of each class
+QUALITY = 95
+ENCODINGS = ("native", f"files as JPEG q{QUALITY}", f"crops as JPEG q{QUALITY}")
+
+
+def load(folder: Path, encoding: str, denoiser: Denoiser) -> ResidualSet:
+    """Residuals of the centre crops of a folder whose files, or crops, got one last encoding."""
+    if not encoding.startswith("files"):
+        return residuals_of(folder, denoiser, jpeg=QUALITY if encoding.startswith("crops") else None, progress=True)
+    with tempfile.TemporaryDirectory() as saved:
+        for path in list_images(folder):
+            Image.fromarray(decode(path)).save(Path(saved) / f"{path.stem}.jpg", quality=QUALITY)
+        return residuals_of(Path(saved), denoiser, progress=True)
+
+
+def rows_of(
+    name: str, encoding: str, photos: ResidualSet, test: ResidualSet, fakes: ResidualSet, plan: DifPlan
+) -> list[dict[str, object]]:
+    """DIF and the averaged residual fitted on ``TRAIN[name]`` of each class, tested on what is left."""
+    count, seed = TRAIN[name], plan.seed
+    chosen = draw(fakes.hashes, count, seed)
+    rest = np.setdiff1d(np.arange(len(fakes)), chosen)
+    real, fake, held_out = photos.take(draw(photos.hashes, count, seed)), fakes.take(chosen), fakes.take(rest)
+    assert not set(real.hashes + fake.hashes) & set(test.hashes + held_out.hashes)
+    prints = {
+        "DIF": fit_dif(real.values, fake.values, plan, name, progress=True),
+        "Marra18": fit_marra18(real.values, fake.values, name),
+    }
+    rows = []
+    for method, fingerprint in prints.items():
+        rho = [fingerprint.scores(s.values) for s in (test, held_out)]
+        facts = {"generator": name, "encoding": encoding, "method": method}
+        facts["margin"] = plan.margin if method == "DIF" else np.nan
+        rows.append({**facts, "n_train": count, **as_row(detection(*rho, fingerprint.threshold)), "seed": seed})
+        print(rows[-1], flush=True)
+    return rows
 
 
 def main() -> None:
@@ -34,47 +75,30 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--margins", type=float, nargs="+", default=[DifPlan().margin])
     parser.add_argument("--bfloat16", action="store_true")
     options = parser.parse_args()
     started, denoiser = time.perf_counter(), load_denoiser("photos", bfloat16=options.bfloat16)
-    rows, tables = [], {}
-
-    def load(folder: str, jpeg: int | None) -> ResidualSet:
-        return residuals_of(options.data_root / folder, denoiser, jpeg=jpeg, progress=True)
-
-    for jpeg in (None, 95):
-        photos, test = load("photos/train", jpeg), load("photos/test", jpeg)
-        assert not set(photos.hashes) & set(test.hashes)
-        for name, count in TRAIN.items():
-            if not (options.data_root / name).is_dir():
-                continue
-            fakes = load(name, jpeg)
-            for seed in options.seeds:
-                chosen = draw(fakes.hashes, count, seed)
-                rest = np.setdiff1d(np.arange(len(fakes)), chosen)
-                real, fake = photos.take(draw(photos.hashes, count, seed)), fakes.take(chosen)
-                held_out = fakes.take(rest)
-                assert not set(fake.hashes) & set(held_out.hashes)
-                plan = DifPlan(steps=options.steps, seed=seed, bfloat16=options.bfloat16)
-                prints = {
-                    "DIF": fit_dif(real.values, fake.values, plan, name, progress=True),
-                    "Marra18": fit_marra18(real.values, fake.values, name),
-                }
-                for method, fingerprint in prints.items():
-                    rho = [fingerprint.scores(s.values) for s in (test, held_out)]
-                    facts = {"generator": name, "encoding": f"JPEG q{jpeg}" if jpeg else "native", "method": method}
-                    result = as_row(detection(*rho, fingerprint.threshold))
-                    rows.append({**facts, "n_train": count, **result, "seed": seed})
-                    print(rows[-1], flush=True)
-    tables["detection"] = pd.DataFrame(rows)
+    tables, rows = {}, []
     try:
-        sets = [load(folder, None) for folder in ("photos/test", "sd1")]
+        sets = [load(options.data_root / folder, "native", denoiser) for folder in ("photos/test", "sd1")]
         published = published_fingerprints(locate())
         results = {n: detection(*(f.scores(s.values) for s in sets), f.threshold) for n, f in published.items()}
         listed = [{"fingerprint": name, "images": "sd1", **as_row(result)} for name, result in results.items()]
         tables["published_on_sd1"] = pd.DataFrame(listed)
+        print(tables["published_on_sd1"].to_string(), flush=True)
     except (NeedsData, ValueError) as error:
         print(f"published fingerprints left out: {error}")
+    for encoding in ENCODINGS:
+        photos, test = (load(options.data_root / f"photos/{part}", encoding, denoiser) for part in ("train", "test"))
+        for name in TRAIN:
+            if not (options.data_root / name).is_dir():
+                continue
+            fakes = load(options.data_root / name, encoding, denoiser)
+            for seed, margin in product(options.seeds, options.margins):
+                plan = DifPlan(steps=options.steps, margin=margin, seed=seed, bfloat16=options.bfloat16)
+                rows += rows_of(name, encoding, photos, test, fakes, plan)
+    tables["detection"] = pd.DataFrame(rows)
     save_artefact(
         options.out,
         "real_generators",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from difcore.bias import border_profile
 from difcore.denoisers import NOISE_UNIT, Denoiser, DnCNN, FoldedDnCNN, save_denoiser
 from difcore.files import atomic_write
 from difcore.images import centre_crop
@@ -236,7 +237,7 @@ def export_snapshot(
     model = DnCNN(plan.depth, plan.features)
     model.load_state_dict(average_weights(chosen))
     model.eval()
-    bias = mean_residual(FoldedDnCNN(model), images, bias_size)
+    bias = border_profile(mean_residual(FoldedDnCNN(model), images, bias_size))
     steps = [int(Path(snapshot).stem.split("-")[-1]) for snapshot in chosen]
     facts = {**metadata, "plan": asdict(plan), "steps": steps[-1], "averaged_steps": steps}
     return save_denoiser(path, model, bias, {**facts, "seed": plan.seed, "training_images": len(images)})

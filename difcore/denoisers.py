@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from difcore.bias import bias_for_size
 from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes
 
 PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
 NOISE_UNIT = 10 / 255  # the network's output 1.0 stands for this much noise: the middle of sigma in [5, 15]
 SHIPPED = {"photos": DATA_DIR / "dncnn_photos.safetensors", "scenes": DATA_DIR / "dncnn_scenes.safetensors"}
 DEFAULT_DENOISER = "photos"
-BORDER = 32  # px from the edge beyond which a stack of 17 3x3 convolutions no longer sees it (17), with a margin
 
 
 class DnCNN(nn.Module):
@@ -164,25 +164,6 @@ class Denoiser:
         p, (height, width) = self.pad, x.shape[2:]
         out = self.filter(F.pad(x.to(self.device), (p,) * 4))[:, :, p : p + height, p : p + width]
         return out if self.bias is None else out - bias_for_size(self.bias, height, width)
-
-
-def bias_for_size(bias: Tensor, height: int, width: int) -> Tensor:
-    """F_DnCNN for a crop of another size than it was measured at, (3, height, width).
-
-    The bias is a border pattern plus a constant: far from the border the filter is shift-invariant. A smaller size
-    keeps the four corners and drops middle rows and columns; a larger one inserts, in the middle, the mean of the rows
-    (columns) that do not see the border.
-    """
-    for axis, size in ((1, height), (2, width)):
-        stored = bias.shape[axis]
-        first = bias.narrow(axis, 0, min((size + 1) // 2, (stored + 1) // 2))
-        tail = min(size // 2, stored // 2)
-        last = bias.narrow(axis, stored - tail, tail)
-        extra = size - first.shape[axis] - tail
-        inner = bias.narrow(axis, BORDER, stored - 2 * BORDER) if stored > 2 * BORDER else bias
-        middle = inner.mean(axis, keepdim=True).expand(*(extra if a == axis else n for a, n in enumerate(bias.shape)))
-        bias = torch.cat([first, middle, last], axis)
-    return bias
 
 
 def save_denoiser(path: Path | str, model: DnCNN, bias: Tensor, metadata: Mapping[str, Any]) -> Path:

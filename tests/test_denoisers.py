@@ -16,14 +16,13 @@ from tiny import random_denoiser, random_dncnn
 from torch import Tensor
 
 from difcore import denoisers
+from difcore.bias import BORDER, bias_for_size, border_profile
 from difcore.denoisers import (
-    BORDER,
     PAD,
     SHIPPED,
     Denoiser,
     DnCNN,
     FoldedDnCNN,
-    bias_for_size,
     gaussian_high_pass,
     load_denoiser,
     read_dncnn,
@@ -153,6 +152,24 @@ def test_bias_of_another_size_is_what_the_filter_would_have_given(height: int, w
         float((truth - truth.mean((1, 2), keepdim=True)).abs().max()) > 1e-3
     )  # there is a border pattern to get wrong
     np.testing.assert_allclose(bias_for_size(measured, height, width), truth, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 90), (128, 100)])
+def test_the_border_profile_keeps_the_filters_bias_and_drops_the_sampling_noise(height: int, width: int) -> None:
+    """The planted truth is the bias on a flat image; what n images leave is noise on top of it."""
+    truth = flat_residual(FoldedDnCNN(random_dncnn(depth=6, features=5)), height, width)
+    noise = 0.3 * float(truth.std()) * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    error = border_profile(truth + noise) - truth
+    assert float(error.square().mean().sqrt()) < 0.35 * float(noise.square().mean().sqrt())
+    inside = error[:, BORDER:-BORDER, BORDER:-BORDER]
+    few = (height - 2 * BORDER) * (width - 2 * BORDER)
+    assert float(inside.abs().max()) < 5 * float(noise.std()) / few**0.5
+    assert torch.equal(inside, inside[:, :1, :1].expand_as(inside))
+
+
+def test_a_bias_within_reach_of_its_borders_is_left_as_it_is() -> None:
+    bias = torch.randn(3, 2 * BORDER, 200)
+    assert torch.equal(border_profile(bias), bias)
 
 
 def test_high_pass_of_a_constant_is_nothing() -> None:

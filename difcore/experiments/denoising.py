@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from difcore.bias import border_profile
 from difcore.denoiser_training import mean_residual, psnr
 from difcore.denoisers import Denoiser, DnCNN, FoldedDnCNN
 from difcore.experiments.published import agreement, score_release
@@ -28,7 +29,7 @@ def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat
     model = DnCNN(depth, features)
     model.load_state_dict(state)
     filter_ = FoldedDnCNN(model.eval(), bfloat16=bfloat16)
-    bias = mean_residual(filter_, images)
+    bias = border_profile(mean_residual(filter_, images))
     digest = sha256_bytes(sha256_file(snapshot).encode(), str(bfloat16).encode(), bias.numpy().tobytes())
     return Denoiser(Path(snapshot).stem, filter_, bias, digest)
 
