@@ -40,6 +40,7 @@ def run_batch(
     params_dir: Path | str = PROJECT_DIR / "params",
     outputs_dir: Path | str = PROJECT_DIR / "outputs",
     progress: bool = True,
+    full: bool = False,
 ) -> int:
     """Run a profile's notebooks and write <outputs_dir>/<profile>/{index.html, summary.json, <notebook>/...}.
 
@@ -62,6 +63,8 @@ def run_batch(
         Run each notebook once per combination of those it declares, into <notebook>--<parameter>=<value>/.
     progress : bool
         Print progress (stderr) and the summary table (stdout); False prints nothing.
+    full : bool
+        Whole grids: <params_dir>/grids/full.yml over the profile's parameters; output goes to <profile>-full/.
 
     Returns
     -------
@@ -77,21 +80,28 @@ def run_batch(
         raise BatchError(f"jobs must be at least 1, not {jobs}")
     started = time.perf_counter()
     notebooks = discover(Path(notebooks_dir))
-    folder = Path(outputs_dir) / profile
+    name = profile_name(profile, full)
+    folder = Path(outputs_dir) / name
     root = None if data_root is None else Path(data_root).resolve()
-    plan = plan_jobs(notebooks, select(list(notebooks), only), Path(params_dir), folder, profile, root, grid or {})
+    chosen = select(list(notebooks), only)
+    plan = plan_jobs(notebooks, chosen, Path(params_dir), folder, profile, root, grid or {}, full)
     todo = [job for job in plan if force or not is_current(folder / job.name, job.digest)]
     environment = worker_environment(max(1, joblib.cpu_count() // jobs), root)
     with _progress(progress) as display:
         _run(todo, folder, Path(notebooks_dir), jobs, environment, display)
     ran = {job.name for job in todo}
     statuses = {job.name: read_state(folder / job.name)["status"] if job.name in ran else "unchanged" for job in plan}
-    summary = _summary(profile, folder, notebooks, statuses, time.perf_counter() - started)
+    summary = _summary(name, folder, notebooks, statuses, time.perf_counter() - started)
     atomic_json(folder / "summary.json", summary)
-    index = build_report(outputs_dir, profile)
+    index = build_report(outputs_dir, name)
     if progress:
         _print_summary(summary, statuses, index)
     return int("failed" in statuses.values())
+
+
+def profile_name(profile: str, full: bool) -> str:
+    """Name of a profile's output folder: with whole grids one of its own."""
+    return f"{profile}-full" if full else profile
 
 
 def _progress(show: bool) -> Progress:

@@ -96,21 +96,26 @@ def run(
     data_root: Annotated[Path | None, typer.Option(help="Data folder, in place of DIFCORE_DATA.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run unchanged notebooks too.")] = False,
     grid: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=V,V,...", help="Run once per value of a notebook's parameter.")
+        list[str] | None,
+        typer.Option(
+            metavar="full|NAME=V,V,...",
+            help="full: whole grids (params/grids/full.yml); else run once per value of a notebook's parameter.",
+        ),
     ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Run the notebooks of a profile and write outputs/<profile>/index.html."""
-    from difcore.batch import run_batch
+    from difcore.batch import profile_name, run_batch
     from difcore.files import PROJECT_DIR
 
     if data_root is not None and not data_root.is_dir():
         raise ValueError(f"{data_root} is not a folder; expected the data folder")
-    selected, values = [*(only or []), *(names or [])], parse_grid(grid or [])
+    full = "full" in (grid or [])
+    selected, values = [*(only or []), *(names or [])], parse_grid([entry for entry in grid or [] if entry != "full"])
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        code = run_batch(profile, selected, jobs, data_root, force, values)
+        code = run_batch(profile, selected, jobs, data_root, force, values, full=full)
     if as_json:
-        summary = PROJECT_DIR / "outputs" / profile / "summary.json"
+        summary = PROJECT_DIR / "outputs" / profile_name(profile, full) / "summary.json"
         document = {"command": "run", "exit_code": code, **json.loads(summary.read_text(encoding="utf-8"))}
         answer(document, as_json, lambda console: None)
     raise typer.Exit(code)

@@ -15,7 +15,6 @@ from difcore.fingerprints import LAST_BATCHES, Fingerprint
 from difcore.priors import DOWNSAMPLING, IN_CHANNELS, build_prior
 from difcore.tensors import as_tensor, channels_last
 
-
 OFFICIAL_MARGIN = 0.01
 
 

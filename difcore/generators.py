@@ -1,16 +1,15 @@
 """Small generators whose images stand in for the paper's where none of those are at hand. Always named demo-*.
 
-Each is an autoencoder: real scenes go in, and what its decoder makes of their latents are the fakes. As in latent
-diffusion models, it is the decoder, through its up-sampling and borders, that leaves the fingerprint.
+Six autoencoders: real scenes go in, and what the decoder makes of their latents are the fakes. As in latent diffusion
+models, it is the decoder, through its up-sampling and borders, that leaves the fingerprint. Children of them, for
+lineage. Five small GANs.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,136 +17,174 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from difcore.denoiser_training import sample_crops
-from difcore.files import DATA_DIR, atomic_safetensors, atomic_write
-from difcore.tensors import channels_last, to_batch
-
-SHIPPED = {"demo-deconv2": DATA_DIR / "demo_deconv2.safetensors"}
-DOWNSAMPLING = 4
-
-
-def conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
-    """3x3 convolution and SiLU."""
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1), nn.SiLU())
+from difcore.decoders import LatentDecoder
+from difcore.files import DATA_DIR, atomic_safetensors
+from difcore.gan_training import latents
+from difcore.gans import GanPlan, build_gan
+from difcore.generator_training import ChildPlan, GeneratorPlan, build_decoder
+from difcore.scenes import scene
+from difcore.tensors import to_batch
 
 
-class LatentDecoder(nn.Module):
-    """Encoder to a latent 4x smaller, decoder back with two 2x2 deconvolutions; both convolutional.
-
-    Parameters
-    ----------
-    width : int
-        Feature channels.
-    latent : int
-        Channels of the latent.
-    """
-
-    def __init__(self, width: int = 64, latent: int = 24) -> None:
-        super().__init__()
-        w, cells = width, 3 * DOWNSAMPLING**2
-        self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(DOWNSAMPLING), conv(cells, w), conv(w, w), nn.Conv2d(w, latent, 3, 1, 1)
-        )
-        deconvolve = [
-            nn.Sequential(nn.ConvTranspose2d(a, b, 2, 2), nn.SiLU(), conv(b, b)) for a, b in ((w, w), (w, w // 2))
-        ]
-        self.decoder = nn.Sequential(conv(latent, w), conv(w, w), *deconvolve, nn.Conv2d(w // 2, 3, 3, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Reconstruction of images (B, 3, H, W) in [0, 1], H and W multiples of 4; not clipped."""
-        return self.decoder(self.encoder(x - 0.5)) + 0.5
+def decoder_plan(kind: str, latent: int, seed: int, last: str = "", **changes: Any) -> GeneratorPlan:
+    """Recipe of a shipped decoder whose two doublings are of ``kind`` and ``last`` (``kind`` too if empty)."""
+    plan = GeneratorPlan(2500, learning_rate=1e-3, latent=latent, seed=seed, bfloat16=True, residual=True, max_norm=1.0)
+    return replace(plan, up_first=kind, up_last=last or kind, **changes)
 
 
-@dataclass(frozen=True)
-class GeneratorPlan:
-    """One training of a decoder: equal plans and images give equal weights."""
+FASTER: dict[str, Any] = {"learning_rate": 2e-3, "max_norm": 0.0}
+DECODERS: dict[str, GeneratorPlan] = {
+    "demo-deconv2": GeneratorPlan(steps=5000, bfloat16=True),
+    "demo-deconv4": decoder_plan("deconv4", 40, 1, steps=3500, **FASTER),
+    "demo-nearest": decoder_plan("nearest", 36, 2, **FASTER),
+    "demo-bilinear": decoder_plan("bilinear", 40, 3, steps=4000, learning_rate=2e-3),
+    "demo-shuffle": decoder_plan("shuffle", 44, 4),
+    "demo-attention": decoder_plan("nearest", 36, 5, "deconv2", attention=True),
+}
+CHILDREN: dict[str, ChildPlan] = {
+    "demo-deconv4-foliage": ChildPlan("demo-deconv4", "foliage", seed=11),
+    "demo-nearest-swapped": ChildPlan("demo-nearest", donor="demo-shuffle", seed=12),
+    "demo-attention-city": ChildPlan("demo-attention", "city", seed=13),
+    "demo-deconv2-pebbles": ChildPlan("demo-deconv2", "pebbles", seed=14),
+    "demo-bilinear-fabric": ChildPlan("demo-bilinear", "fabric", seed=15),
+    "demo-deconv2-clouds": ChildPlan("demo-deconv2", "clouds", seed=16),
+    "demo-deconv2-mixed": ChildPlan("demo-deconv2", "mixed", seed=17),
+    "demo-deconv2-pebbles-city": ChildPlan("demo-deconv2-pebbles", "city", seed=18),
+}
+GANS: dict[str, GanPlan] = {
+    "demo-dcgan": GanPlan("deconv", steps=1000, seed=21, bfloat16=True),
+    "demo-resgan": GanPlan("resnet", steps=1000, seed=22, bfloat16=True),
+    "demo-shufflegan": GanPlan("shuffle", steps=1000, width=32, seed=23, bfloat16=True),
+    "demo-stylegan": GanPlan("style", steps=1000, seed=24, bfloat16=True),
+    "demo-translate": GanPlan("translate", "fabric", steps=1000, width=32, seed=25, bfloat16=True),
+}
+SHIPPED = {name: DATA_DIR / f"{name.replace('-', '_')}.safetensors" for name in (*DECODERS, *CHILDREN, *GANS)}
 
-    steps: int = 3000
-    batch: int = 8
-    crop: int = 64
-    learning_rate: float = 2e-3
-    width: int = 64
-    latent: int = 24
-    seed: int = 0
-    bfloat16: bool = False
 
-
-def train_decoder(
-    images: Sequence[np.ndarray], plan: GeneratorPlan, folder: Path | str, progress: bool = True, save_every: int = 250
-) -> LatentDecoder:
-    """Minimise the mean absolute reconstruction error on random crops; resumes from ``folder``/checkpoint.pt.
-
-    Raises
-    ------
-    ValueError
-        If the checkpoint in ``folder`` belongs to another plan.
-    """
-    checkpoint = Path(folder) / "checkpoint.pt"
-    torch.manual_seed(plan.seed)
-    model = channels_last(LatentDecoder(plan.width, plan.latent))
-    optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate)
-    start = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        if saved["plan"] != asdict(plan):
-            raise ValueError(f"{checkpoint} belongs to another plan: {saved['plan']}")
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        start = saved["step"]
-    bar = tqdm(range(start, plan.steps), initial=start, total=plan.steps, desc="decoder", disable=not progress)
-    for step in bar:
-        crops = sample_crops(images, plan.batch, plan.crop, np.random.default_rng([plan.seed, step]))
-        crops = crops.contiguous(memory_format=torch.channels_last)
-        rate = plan.learning_rate * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 50)
-        with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
-            out = model(crops)
-        loss = (out.float() - crops).abs().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss.item():.4f}")
-        if (step + 1) % save_every == 0 or step + 1 == plan.steps:
-            state = {"plan": asdict(plan), "model": model.state_dict(), "optimiser": optimiser.state_dict()}
-            atomic_write(checkpoint, partial(torch.save, state | {"step": step + 1}))
-    return model.eval()
+def eight_bits(images: Tensor) -> np.ndarray:
+    """Images (N, 3, H, W), clipped to [0, 1], as uint8 (N, H, W, 3)."""
+    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 @torch.inference_mode()
-def generate(model: LatentDecoder, images: np.ndarray, batch: int = 8) -> np.ndarray:
-    """Fakes: 8-bit reconstructions (N, H, W, 3) of uint8 images (N, H, W, 3) with sides that are multiples of 4."""
-    out = []
-    for k in range(0, len(images), batch):
-        out.append(
-            (model(to_batch(images[k : k + batch])).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        )
+def generate(model: nn.Module, images: np.ndarray, batch: int = 8) -> np.ndarray:
+    """Fakes made of images: 8-bit outputs (N, H, W, 3) for uint8 images (N, H, W, 3) with sides of multiples of 4."""
+    out = [eight_bits(model(to_batch(images[k : k + batch]))) for k in range(0, len(images), batch)]
     return np.concatenate(out)
 
 
-def save_decoder(path: Path | str, model: LatentDecoder, plan: GeneratorPlan, metadata: Mapping[str, Any]) -> Path:
+@torch.inference_mode()
+def generate_from_noise(model: nn.Module, plan: GanPlan, seeds: Sequence[int], size: int, batch: int = 8) -> np.ndarray:
+    """Fakes (N, size, size, 3) uint8 of latent seeds."""
+    out = []
+    for k in range(0, len(seeds), batch):
+        inputs = latents([[plan.seed, seed] for seed in seeds[k : k + batch]], plan.latent, size, size)
+        out.append(eight_bits(model(*inputs)))
+    return np.concatenate(out)
+
+
+def fakes_of(name: str | Path, seeds: Sequence[int], size: int = 128, style: str = "mixed") -> np.ndarray:
+    """One fake for each seed, uint8 (N, size, size, 3), determined by the generator, the seed, size and style.
+
+    Decoders reconstruct the scene of that seed and style, the translator translates the scene of that seed in the
+    style that it was trained on, the other GANs draw their latent from the seed.
+
+    Parameters
+    ----------
+    name : str or path
+        A shipped generator, or a weights file.
+    seeds : sequence of int
+    size : int
+        Side in px: a multiple of 4, of 16 for GANs that start from noise.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the generator has no weights.
+    ValueError
+        If there is no seed, or the size does not suit the generator.
+    """
+    model, plan = load_with_plan(name)
+    if not len(seeds):
+        raise ValueError("no seed to make a fake of")
+    if isinstance(plan, GanPlan) and not plan.source:
+        return generate_from_noise(model, plan, seeds, size)
+    if size % 4:
+        raise ValueError(f"sides must be multiples of 4 px, not {size}")
+    style = plan.source if isinstance(plan, GanPlan) else style
+    return generate(model, np.stack([scene(seed, size, style) for seed in seeds]))
+
+
+def sample(name: str | Path, n: int, size: int = 128, first_seed: int = 0, style: str = "mixed") -> np.ndarray:
+    """``n`` fakes of consecutive seeds, uint8 (n, size, size, 3), see ``fakes_of``."""
+    return fakes_of(name, range(first_seed, first_seed + n), size, style)
+
+
+def save_generator(
+    path: Path | str, model: nn.Module, plan: GeneratorPlan | GanPlan, metadata: Mapping[str, Any]
+) -> Path:
     """Write the weights in half precision with their plan."""
     tensors = {key: value.half() for key, value in model.state_dict().items()}
-    return atomic_safetensors(path, tensors, {**metadata, "plan": asdict(plan), "kind": "decoder"})
+    kind = "gan" if isinstance(plan, GanPlan) else "decoder"
+    return atomic_safetensors(path, tensors, {**metadata, "plan": asdict(plan), "kind": kind})
 
 
-def load_decoder(name: str | Path = "demo-deconv2") -> LatentDecoder:
-    """The decoder shipped under ``name``, or the one in a file.
+def weights_path(name: str | Path) -> Path:
+    """File of a shipped generator, or ``name`` itself if it is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    path = SHIPPED.get(str(name), Path(name))
+    if not path.is_file():
+        raise FileNotFoundError(f"no generator weights at {path}; shipped: {', '.join(SHIPPED)}")
+    return path
+
+
+def read_facts(name: str | Path) -> dict[str, Any]:
+    """What a generator's file says of itself: kind, name, data, plan, and for a decoder its PSNR in dB."""
+    with safe_open(weights_path(name), "pt") as stream:
+        return {key: json.loads(value) for key, value in stream.metadata().items()}
+
+
+def load_with_plan(name: str | Path) -> tuple[nn.Module, GeneratorPlan | GanPlan]:
+    """A generator in eval mode, and the plan that it was trained by."""
+    facts = read_facts(name)
+    with safe_open(weights_path(name), "pt") as stream:
+        state = {key: stream.get_tensor(key).float() for key in stream.keys()}  # noqa: SIM118 - not a dict
+    plan = (GanPlan if facts["kind"] == "gan" else GeneratorPlan)(**facts["plan"])
+    model = build_gan(plan) if isinstance(plan, GanPlan) else build_decoder(plan)
+    model.load_state_dict(state)
+    return model.eval(), plan
+
+
+def load_generator(name: str | Path) -> nn.Module:
+    """The generator shipped under ``name``, or the one in a file, in eval mode.
+
+    A ``LatentDecoder`` or ``Translator`` maps images to images, the other GANs map (z, noise) to images.
 
     Raises
     ------
     FileNotFoundError
         If there is none.
     """
-    path = SHIPPED.get(str(name), Path(name))
-    if not path.is_file():
-        raise FileNotFoundError(f"no decoder weights at {path}")
-    with safe_open(path, "pt") as stream:
-        plan = json.loads(stream.metadata()["plan"])
-        state = {key: stream.get_tensor(key).float() for key in stream.keys()}  # noqa: SIM118 - not a dict
-    model = LatentDecoder(plan["width"], plan["latent"])
-    model.load_state_dict(state)
-    return model.eval()
+    return load_with_plan(name)[0]
+
+
+def load_decoder(name: str | Path = "demo-deconv2") -> LatentDecoder:
+    """``load_generator`` for decoders and their children.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is a GAN.
+    """
+    model = load_generator(name)
+    if not isinstance(model, LatentDecoder):
+        raise ValueError(f"{name} is no decoder but a GAN")
+    return model

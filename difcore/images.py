@@ -25,6 +25,8 @@ __all__ = [
     "ImageError",
     "Skipped",
     "centre_crop",
+    "centre_crops",
+    "check_classes",
     "decode",
     "find_generators",
     "list_images",
@@ -103,6 +105,34 @@ def centre_crop(array: NDArray[Any], crop: int) -> NDArray[Any]:
     check_size(height, width, crop)
     top, left = (height - crop) // 2, (width - crop) // 2
     return array[top : top + crop, left : left + crop]
+
+
+def centre_crops(images: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
+    """View (N, crop, crop, 3) of the centres of uint8 images (N, H, W, 3), as ``centre_crop``.
+
+    Raises
+    ------
+    ValueError
+        If the array is of another type or shape, or the images are smaller than the crop.
+    """
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
+    height, width = images.shape[1:3]
+    if min(height, width) < crop:
+        raise ValueError(f"images of {width}x{height} px are too small for a crop of {crop} px")
+    top, left = (height - crop) // 2, (width - crop) // 2
+    return images[:, top : top + crop, left : left + crop]
+
+
+def check_classes(real: NDArray[np.uint8], fake: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless both are uint8 (N >= 2, H, W, 3) with images of one size."""
+    for label, x in (("real", real), ("fake", fake)):
+        if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8:
+            raise ValueError(f"{label} images must be uint8 (N, H, W, 3), got {x.dtype} {x.shape}")
+        if len(x) < 2:
+            raise ValueError(f"a fit needs at least 2 {label} images, got {len(x)}")
+    if real.shape[1:] != fake.shape[1:]:
+        raise ValueError(f"real and fake images differ in size: {real.shape[1:3]}, {fake.shape[1:3]}")
 
 
 def check_size(height: int, width: int, crop: int) -> None:

@@ -79,7 +79,8 @@ def project_digest(data_root: Path | None) -> str:
     except NeedsData:
         release = False
     root = data_root or Path(os.environ.get("DIFCORE_DATA") or PROJECT_DIR.parent / "shared" / "data")
-    sets = sorted(p.name for p in root.iterdir()) if root.is_dir() else []
+    entries = root.rglob("*") if root.is_dir() else ()
+    sets = sorted((str(path.relative_to(root)), path.stat().st_size if path.is_file() else 0) for path in entries)
     return sha256_bytes(json.dumps([hashes, release, sets, versions()]).encode())
 
 

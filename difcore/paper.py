@@ -23,6 +23,10 @@ DISPLAY = {
     "dalle_mini": "DALL·E-Mini",
     "glide": "GLIDE",
     "dalle_2": "DALL·E-2",
+    "sd14s": "SD 1.4S",
+    "sd15a": "SD 1.5A",
+    "sd20": "SD 2.0",
+    "sd20r": "SD 2.0R",
     "cyclegan": "CycleGAN",
     "stylegan": "StyleGAN",
     "stylegan2": "StyleGAN2",
@@ -83,6 +87,11 @@ DNCNN_SIGMA = (5.0, 15.0)  # standard deviation of the training noise, in units 
 LOW_SAMPLES = 128  # N_S where accuracy starts to fall
 LOW_SAMPLES_DROP = 5.0  # points of accuracy, for most models
 LOW_SAMPLES_REPEATS = 10
+TABLE_C_U1_LOSS = 5.0  # points U1-Net loses to U-Net on GLIDE, as the text says (the table: 5.1)
+TABLE_C_BOUNDARY = "glide"  # the generator with a dominant presence of boundary artefacts
+FIG_D_METHODS = ("DIF", "ResNet-50", "Grag21", "ResNet-M")
+FIG_D_WIDEST = "sd21"  # where DIF is least consistent
+VARIANTS = {"sd14s": "sd14", "sd15a": "sd14", "sd20r": "sd20"}  # fine-tuned child to its source
 PROGAN_MODELS = ("P_A", "P_B", "hatP_A", "hatP_B")
 PROGAN_EPOCHS = (20, 32, 40, 52, 70)
 PROGAN_CONVERGED = (40, 52, 70)
@@ -110,6 +119,11 @@ SOURCES = {
     "LOW_SAMPLES": "S C.1, Figs. B and C",
     "LOW_SAMPLES_DROP": "S C.1",
     "LOW_SAMPLES_REPEATS": "S C.2, Fig. D",
+    "TABLE_C_U1_LOSS": "S A.4, line 60",
+    "TABLE_C_BOUNDARY": "S A.4, line 60",
+    "FIG_D_METHODS": "S C.2, line 84",
+    "FIG_D_WIDEST": "S Fig. D, caption, line 124",
+    "VARIANTS": "S B.2, line 74 (SD 1.4S, SD 1.5A, SD 2.0R)",
     "PROGAN_MODELS": "S C.4",
     "PROGAN_EPOCHS": "S C.4, Fig. H",
     "PROGAN_CONVERGED": "S Fig. H, caption",

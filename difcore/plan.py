@@ -85,6 +85,7 @@ def plan_jobs(
     profile: str,
     data_root: Path | None,
     grid: Mapping[str, Sequence[Any]],
+    full: bool = False,
 ) -> list[Job]:
     """The runs asked for, each with its parameters and digest.
 
@@ -97,6 +98,9 @@ def plan_jobs(
     """
     declared = {name: declared_parameters(path) for name, path in notebooks.items()}
     parameters = load_parameters(params_dir / f"{profile}.yml", declared)
+    if full:
+        whole = load_parameters(params_dir / "grids" / "full.yml", declared)
+        parameters = {notebook: values | whole[notebook] for notebook, values in parameters.items()}
     for name in grid:
         if not any(name in declared[notebook] for notebook in chosen):
             raise BatchError(f"no selected notebook declares the grid's parameter {name!r}")
@@ -108,7 +112,7 @@ def plan_jobs(
             output = os.path.relpath(folder / f"{notebook}{suffix}", path.parent)
             given = {"output_dir": output, "profile": profile} | ({"data_root": str(data_root)} if data_root else {})
             given = {name: value for name, value in given.items() if name in declared[notebook]}
-            full = parameters[notebook] | values | given
-            digest = notebook_digest(path, full, project)
-            plan.append(Job(f"{notebook}{suffix}", path.name, output, full, digest, *heading(path)))
+            chosen_values = parameters[notebook] | values | given
+            digest = notebook_digest(path, chosen_values, project)
+            plan.append(Job(f"{notebook}{suffix}", path.name, output, chosen_values, digest, *heading(path)))
     return plan

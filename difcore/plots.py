@@ -2,7 +2,7 @@
 
 Every function takes arrays or frames and returns a figure that a notebook shows and ``savefig`` saves; none touches
 matplotlib's global state. Images are drawn in ``difcore.panels`` and ``difcore.evidence``, lines in
-``difcore.curves``, matrices in ``difcore.heatmap``.
+``difcore.curves``, matrices in ``difcore.heatmap``, detection tables in ``difcore.charts``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from difcore import paper
+from difcore.charts import accuracy_boxes, grouped_bars, size_curves
 from difcore.curves import loss_curve, radial_spectrum, roc_curve_plot, training_agreement
 from difcore.evidence import denoiser_example, evidence_panels
 from difcore.heatmap import matrix_heatmap
@@ -29,6 +30,7 @@ from difcore.spectra import fingerprint_image, fourier_magnitude
 from difcore.style import FAKE, GREY, PALETTE, REAL, NotebookFigure, new_figure, style, styled
 
 __all__ = [
+    "accuracy_boxes",
     "accuracy_comparison",
     "denoiser_example",
     "evidence_panels",
@@ -37,6 +39,7 @@ __all__ = [
     "fingerprint_panels",
     "fourier_magnitude",
     "gray_panels",
+    "grouped_bars",
     "image_grid",
     "loss_curve",
     "matrix_heatmap",
@@ -44,6 +47,7 @@ __all__ = [
     "radial_spectrum",
     "roc_curve_plot",
     "score_histograms",
+    "size_curves",
     "style",
     "training_agreement",
 ]

@@ -63,7 +63,7 @@ def notebook_section(folder: Path, entry: Mapping[str, Any], profile: str) -> di
     return {
         **entry,
         "record": record,
-        "label": record.get("data") or ("demo" if profile == "demo" else ""),
+        "label": record.get("data") or ("demo" if profile.startswith("demo") else ""),
         "claim_html": claim_html(entry["claim"]),
         "figures": [{"key": key, **figure_size(home / f"{key}.png")} for key in record.get("figures", [])],
         "tables": [{"key": key, **table_html(home / f"{key}.csv")} for key in record.get("tables", [])],

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 Interval = tuple[float, float]
 
@@ -30,6 +31,18 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     half = z / denominator * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # At the ends the interval reaches the proportion itself, which rounding would just miss.
     return 0.0 if successes == 0 else float(centre - half), 1.0 if successes == n else float(centre + half)
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Student's t interval for the mean of repetitions, cut to [0, 1]: mean +- t_{n-1} s / sqrt(n).
+
+    It holds what varies between the repetitions, not what they share (one test set, say). (nan, nan) below two values.
+    """
+    x = np.asarray(values, np.float64).ravel()
+    if len(x) < 2:
+        return float("nan"), float("nan")
+    half = student.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return float(max(0.0, x.mean() - half)), float(min(1.0, x.mean() + half))
 
 
 def auc(real: ArrayLike, fake: ArrayLike) -> float:

@@ -356,8 +356,8 @@ def test_run_hands_its_options_to_the_batch(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "outputs" / "paper" / "summary.json").write_text('{"counts": {"ok": 1}}', encoding="utf-8")
     (tmp_path / "outputs" / "demo").symlink_to("paper")
 
-    def run_batch(*arguments: Any) -> int:
-        seen.append(arguments)
+    def run_batch(*arguments: Any, full: bool) -> int:
+        seen.append((*arguments, full))
         print("a table for people")
         return int("fails" in arguments[1])
 
@@ -365,11 +365,13 @@ def test_run_hands_its_options_to_the_batch(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("difcore.files.PROJECT_DIR", tmp_path)
     result = call("run")
     assert (result.code, result.out) == (0, "a table for people\n")
-    assert seen.pop() == ("demo", [], 1, None, False, {})
+    assert seen.pop() == ("demo", [], 1, None, False, {}, False)
     options = ("--profile", "paper", "--jobs", 2, "--data-root", tmp_path, "--force", "--grid", "steps=3,1e-3,x")
     assert call("run", "--only", "20", "21", "22", *options, "--only", "fails").code == 1
     names, grid = ["20", "fails", "21", "22"], {"steps": [3, 0.001, "x"]}
-    assert seen.pop() == ("paper", names, 2, tmp_path, True, grid)
+    assert seen.pop() == ("paper", names, 2, tmp_path, True, grid, False)
+    assert call("run", "--grid", "full", "--grid", "steps=3", "--only", "17").code == 0
+    assert seen.pop() == ("demo", ["17"], 1, None, False, {"steps": [3]}, True)
     result = call("run", "--json")
     assert result.json == {"command": "run", "exit_code": 0, "counts": {"ok": 1}}
     assert result.err == "a table for people\n"

@@ -106,7 +106,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 def test_notebooks_are_short_parametrised_and_without_outputs(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     code = [cell for cell in document["cells"] if cell["cell_type"] == "code"]
-    assert re.match(r"\d\d_[a-z0-9_]+$", path.stem)
+    assert re.match(r"\d\d_[A-Za-z0-9_]+$", path.stem)
     assert document["metadata"]["kernelspec"]["name"] == "python3"
     assert "widgets" not in document["metadata"]
     for cell in code:

@@ -10,7 +10,7 @@ import pandas as pd
 from difcore.denoisers import Denoiser
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
-from difcore.generators import generate, load_decoder
+from difcore.generators import fakes_of
 from difcore.residuals import residuals_of
 from difcore.scenes import scene
 from difcore.stats import as_row, detection
@@ -30,9 +30,12 @@ class DemoResult:
 def demo_images(
     n: int, size: int = 128, generator: str = "demo-deconv2", first_seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``n`` real scenes and ``n`` fakes made of ``n`` other scenes, uint8 (n, size, size, 3) each."""
-    real, source = (np.stack([scene(first_seed + 2 * k + j, size) for k in range(n)]) for j in (0, 1))
-    return real, generate(load_decoder(generator), source)
+    """``n`` real scenes and ``n`` fakes of any shipped generator, uint8 (n, size, size, 3) each.
+
+    A decoder or translator makes its fakes of ``n`` other scenes: reals take the even seeds, fakes the odd ones.
+    """
+    real = np.stack([scene(first_seed + 2 * k, size) for k in range(n)])
+    return real, fakes_of(generator, range(first_seed + 1, first_seed + 2 * n, 2), size)
 
 
 def start_here(

@@ -1,0 +1,243 @@
+"""A grid of experiments, cell by cell: in parallel, resumable, with a time estimate; one that fails stops no other.
+
+A cell is a mapping of JSON values, its row's first columns. What it gives is kept in one file, whose name is a hash of
+everything the numbers depend on, so that a killed run loses the cells it was at and notebooks share what they have in
+common. Cells go through joblib: ``with joblib.parallel_config(backend="dask"): ...`` sends them to a Dask cluster.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+from tqdm.auto import tqdm
+
+import difcore
+from difcore.artefacts import plain
+from difcore.files import PROJECT_DIR, atomic_json, sha256_bytes, sha256_file
+from difcore.leakage import LeakageError
+
+OK = "ok"
+Work = Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
+
+
+class NotEnough(ValueError):
+    """A cell that cannot be computed with the data there is; the message is what the table says in its place."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid.
+
+    Attributes
+    ----------
+    values : mapping of str to JSON values
+        What distinguishes it: columns of its row.
+    data : str
+        Name of the data that it needs; cells of one name share what ``load`` gives for it.
+    depends : tuple of str
+        Hashes and settings that its numbers depend on besides: of data, weights, plans.
+    """
+
+    values: Mapping[str, Any]
+    data: str = ""
+    depends: tuple[str, ...] = ()
+
+
+def cells_folder() -> Path:
+    """Where cells are kept: ``cells`` in ``DIFCORE_CACHE``, or ``.cache/cells`` in the project."""
+    root = os.environ.get("DIFCORE_CACHE")
+    return Path(root) / "cells" if root else PROJECT_DIR / ".cache" / "cells"
+
+
+def cell_key(cell: Cell, code: str) -> str:
+    """SHA-256 of the cell's values, of what it depends on, of difcore's version and of the ``code`` that computes it.
+
+    The data's name is left out: what counts is in ``depends``.
+    """
+    facts = [plain(dict(cell.values)), list(cell.depends), difcore.__version__, code]
+    return sha256_bytes(json.dumps(facts, sort_keys=True).encode())
+
+
+def code_digest(work: Work) -> str:
+    """SHA-256 of the source of ``work``'s module and of all difcore modules that it imports, directly or not.
+
+    A change in what draws or reports leaves the cells valid; a change in what computes them does not.
+    """
+    function = work.func if isinstance(work, partial) else work
+    source = inspect.getsourcefile(inspect.unwrap(function))
+    waiting = [Path(source)] if source and Path(source).is_file() else []
+    hashes: dict[str, str] = {}
+    while waiting:
+        path = waiting.pop()
+        if str(path) not in hashes:
+            hashes[str(path)] = sha256_file(path)
+            waiting += imported(path)
+    return sha256_bytes(json.dumps([function.__qualname__, sorted(hashes.values())]).encode())
+
+
+def imported(path: Path) -> list[Path]:
+    """Files of the difcore modules that a Python file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    found = (module_file(name) for name in sorted(names) if name.split(".")[0] == "difcore")
+    return [path for path in found if path is not None]
+
+
+def module_file(name: str) -> Path | None:
+    """Source of a module, or None where the name is not one (a function of a module, say)."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def compute(work: Work, data: Any, cell: Cell, path: Path) -> dict[str, Any]:
+    """One cell: its record, also when it fails, written to ``path``.
+
+    Raises
+    ------
+    LeakageError
+        A leak is a mistake in the program, not a cell's bad luck: nothing goes on after it.
+    """
+    started = time.perf_counter()
+    record: dict[str, Any] = {"values": cell.values, "row": {}, "status": OK}
+    try:
+        record["row"] = dict(work(data, cell.values))
+    except LeakageError:
+        raise
+    except NotEnough as error:
+        record["status"] = str(error)
+    except Exception as error:  # whatever it is, the other cells are worth having
+        record["status"] = f"failed: {type(error).__name__}: {error}"
+    record["seconds"] = round(time.perf_counter() - started, 3)
+    record = plain(record)
+    atomic_json(path, record)
+    return record
+
+
+def read_cell(path: Path) -> dict[str, Any] | None:
+    """A kept cell; None if there is none, it is damaged, or it did not come to a result: then it is tried again."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("status") == OK else None
+
+
+def run_cells(
+    work: Work,
+    cells: Sequence[Cell],
+    load: Callable[[str], Any] = lambda name: None,
+    folder: Path | str | None = None,
+    n_jobs: int = 1,
+    progress: bool = False,
+    title: str = "cells",
+) -> pd.DataFrame:
+    """``work(data, values)`` for every cell, as one tidy table in the cells' order.
+
+    Parameters
+    ----------
+    work : callable
+        Maps (what ``load`` gave, the cell's values) to the rest of the row. With ``n_jobs`` above 1: picklable.
+    cells : sequence of Cell
+    load : callable
+        Maps a cell's ``data`` to its data: called in this process, once for each name of which a cell is missing.
+    folder : path or None
+        Where the cells are kept; None: ``cells_folder()``.
+    n_jobs : int
+        Cells at a time, as joblib counts (-1: one per core). 1 lets ``joblib.parallel_config`` decide.
+    progress : bool
+        Show a bar with the time that remains.
+
+    Returns
+    -------
+    DataFrame
+        The cells' values, the rows' values, ``seconds`` and ``status``: "ok", or why the cell has no result.
+
+    Raises
+    ------
+    LeakageError
+    """
+    home, code = Path(folder) if folder else cells_folder(), code_digest(work)
+    paths = [home / f"{cell_key(cell, code)}.json" for cell in cells]
+    records = [read_cell(path) for path in paths]
+    missing = [k for k, record in enumerate(records) if record is None]
+    bar = tqdm(total=len(missing), desc=f"{title} ({len(cells) - len(missing)} of {len(cells)} known)", unit="cell",
+               disable=not progress or not missing)  # fmt: skip
+    for name in dict.fromkeys(cells[k].data for k in missing):
+        chosen = [k for k in missing if cells[k].data == name]
+        task = partial(compute, work, load_or_fail(load, name))
+        if isinstance(task.args[1], Failure):
+            task = partial(compute, fail, task.args[1])
+        for k, record in results(task, chosen, cells, paths, n_jobs):
+            records[k] = record
+            bar.update()
+    bar.close()
+    rows = [row_of(record) for record in records if record is not None]
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why data could not be loaded, for the cells that need them."""
+
+    reason: str
+
+
+def load_or_fail(load: Callable[[str], Any], name: str) -> Any:
+    """What ``load`` gives, or a Failure that says why it does not."""
+    try:
+        return load(name)
+    except NotEnough as error:
+        return Failure(str(error))
+    except Exception as error:  # a generator whose images cannot be read must not stop the others
+        return Failure(f"failed: {type(error).__name__}: {error}")
+
+
+def fail(failure: Failure, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The work of a cell whose data are not there."""
+    raise NotEnough(failure.reason)
+
+
+def results(
+    task: Callable[[Cell, Path], dict[str, Any]],
+    chosen: Sequence[int],
+    cells: Sequence[Cell],
+    paths: Sequence[Path],
+    n_jobs: int,
+) -> Iterable[tuple[int, dict[str, Any]]]:
+    """(index, record) of the chosen cells as they are done."""
+
+    def numbered(k: int) -> Any:
+        return joblib.delayed(with_index)(k, task, cells[k], paths[k])
+
+    # None leaves the number of jobs to joblib.parallel_config, and is 1 without it.
+    parallel = joblib.Parallel(n_jobs=None if n_jobs == 1 else n_jobs, return_as="generator_unordered")
+    return parallel(numbered(k) for k in chosen)
+
+
+def with_index(k: int, task: Callable[[Cell, Path], dict[str, Any]], cell: Cell, path: Path) -> tuple[int, Any]:
+    """The cell's record with its place in the table."""
+    return k, task(cell, path)
+
+
+def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as a row: values, results, seconds, status."""
+    return {**record["values"], **record["row"], "seconds": record["seconds"], "status": record["status"]}

@@ -1,0 +1,185 @@
+"""Two folders in, a fingerprint with its held-out accuracy and its model card out.
+
+Without folders it shows itself on demo images, written to a temporary folder and read back like anybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from difcore import methods
+from difcore.audit import audit_folder, compare
+from difcore.classifiers import ClassifierPlan
+from difcore.denoisers import Denoiser
+from difcore.experiments.bench import encoding_label
+from difcore.experiments.pools import Division, divide
+from difcore.experiments.sources import FAKE_SEED, REAL_SEED, demo_fakes, folder_sets, kept_scenes
+from difcore.fingerprints import Fingerprint
+from difcore.fit import DifPlan
+from difcore.images import Skipped, list_images
+from difcore.residuals import sha256_pixels
+from difcore.scenes import scene
+from difcore.stats import as_row, detection
+
+
+@dataclass(frozen=True)
+class OwnFingerprint:
+    """What a fit to two folders gives.
+
+    Attributes
+    ----------
+    fingerprint : Fingerprint
+        Of the images as they are.
+    table : DataFrame
+        encoding, n_train, accuracy, auc, intervals, n_real, n_fake, seed: on images that were not drawn for training.
+    rho : dict of "real", "fake" to correlations of those images
+    division : Division
+    skipped, warnings : tuples
+        Images left out, and what the format audit says of the two folders.
+    """
+
+    fingerprint: Fingerprint
+    table: pd.DataFrame
+    rho: dict[str, np.ndarray]
+    division: Division
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+
+    def histogram(self) -> dict[str, Any]:
+        """What ``plots.score_histograms`` draws."""
+        centres = {"mu_real": self.fingerprint.mu_real, "mu_fake": self.fingerprint.mu_fake}
+        return {"scores_real": self.rho["real"], "scores_fake": self.rho["fake"], **centres}
+
+
+@contextmanager
+def demo_folders(generators: Sequence[str], n: int, size: int, first: int = 0) -> Iterator[dict[str, Path]]:
+    """A temporary folder with ``n`` PNG files each of real scenes ("real") and of every generator, by name."""
+    with TemporaryDirectory(prefix="difcore-") as root:
+        version = sha256_pixels(scene(REAL_SEED, size))
+        made = {"real": kept_scenes(n, size, REAL_SEED + first, version)}
+        made |= {name: demo_fakes(name, n, size, FAKE_SEED + first, version) for name in generators}
+        for name, images in made.items():
+            (Path(root) / name).mkdir()
+            for k, image in enumerate(images):
+                Image.fromarray(image).save(Path(root) / name / f"{name}_{k:03d}.png")
+        yield {name: Path(root) / name for name in made}
+
+
+def train_your_own(
+    real_dir: Path | str,
+    fake_dir: Path | str,
+    denoiser: Denoiser,
+    plan: DifPlan = DifPlan(),
+    n_train: int = 128,
+    crop: int = 256,
+    control_quality: int = 95,
+    name: str = "mine",
+    progress: bool = False,
+) -> OwnFingerprint:
+    """Fit a fingerprint to ``n_train`` images of each folder; test it on the others, also with one last encoding.
+
+    The control is a fit of its own: both classes are encoded as JPEG of ``control_quality`` (0: no control).
+
+    Raises
+    ------
+    FolderError, ImageError
+        Folders without images, no usable image.
+    NotEnough
+        If fewer than ``MIN_TEST`` images of a class would be left to test on.
+    """
+    paths = {"real": list_images(real_dir), "fake": list_images(fake_dir)}
+    rows, runs = [], []
+    for quality in (None, control_quality) if control_quality else (None,):
+        sets = folder_sets(paths, crop, quality)
+        parts = divide(sets, n_train, plan.seed)
+        detector = methods.fit(
+            "dif", parts.real.images, parts.fake.images, plan.seed, denoiser,
+            plan=plan, training=ClassifierPlan(), progress=progress,
+        )  # fmt: skip
+        rho = {key: detector.score(getattr(parts, f"test_{key}").images) for key in ("real", "fake")}
+        result = as_row(detection(rho["real"], rho["fake"], detector.threshold))
+        rows.append({"encoding": encoding_label(quality), "n_train": n_train, **result, "seed": plan.seed})
+        runs.append((detector, rho, parts, sets.skipped))
+    detector, rho, parts, skipped = runs[0]
+    assert isinstance(detector, methods.FingerprintDetector) and isinstance(detector.fingerprint, Fingerprint)
+    fingerprint = replace(
+        detector.fingerprint, name=name, metadata={**detector.fingerprint.metadata, "crop": crop, "jpeg": None}
+    )
+    warnings = tuple(compare(audit_folder(paths["real"]), audit_folder(paths["fake"])))
+    return OwnFingerprint(fingerprint, pd.DataFrame(rows), rho, parts, skipped, warnings)
+
+
+def train_or_show(
+    real_dir: Path | str,
+    fake_dir: Path | str,
+    denoiser: Denoiser,
+    plan: DifPlan,
+    n_train: int,
+    crop: int,
+    control_quality: int,
+    name: str,
+    demo_images: int = 60,
+    progress: bool = False,
+) -> OwnFingerprint:
+    """``train_your_own`` on two folders; without any, on ``demo_images`` images of each class of generator ``name``.
+
+    Raises
+    ------
+    ValueError
+        If one folder is given without the other.
+    """
+    if bool(real_dir) != bool(fake_dir):
+        raise ValueError("give both folders, of real and of generated images, or neither for the demo")
+    rest: dict[str, Any] = {"n_train": n_train, "crop": crop, "control_quality": control_quality, "name": name}
+    if real_dir:
+        return train_your_own(real_dir, fake_dir, denoiser, plan, **rest, progress=progress)
+    with demo_folders([name], demo_images, crop) as folders:
+        return train_your_own(folders["real"], folders[name], denoiser, plan, **rest, progress=progress)
+
+
+def model_card(run: OwnFingerprint, data: str) -> str:
+    """A fingerprint's model card, Markdown: what it is, fitted to what, how well it does, where it must not be used."""
+    found, native = run.fingerprint, run.table.iloc[0]
+    plan: Mapping[str, Any] = found.metadata.get("plan", {})
+    lines = [
+        f"# Fingerprint {found.name}",
+        "",
+        "A Deep Image Fingerprint (Sinitsa & Fried, 2023): says whether one certain generator made an image.",
+        "",
+        f"- images: {data}; {native.n_train} + {native.n_train} to fit on, drawn with seed {native.seed}",
+        f"- centre crops of {found.crop} px, never resized",
+        f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]})",
+        f"- prior {plan.get('prior')}, {found.metadata.get('steps')} steps of {plan.get('batch')}, "
+        f"learning rate {plan.get('learning_rate')}",
+        f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides",
+        "",
+        "| last encoding | accuracy | 95 % interval | AUC | 95 % interval | test images |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.encoding} | {row.accuracy:.3f} | {row.accuracy_low:.3f} to {row.accuracy_high:.3f} | {row.auc:.3f} | "
+        f"{row.auc_low:.3f} to {row.auc_high:.3f} | {row.n_real} + {row.n_fake} |"
+        for row in run.table.itertuples()
+    ]
+    lines += ["", "No image, and no crop of one, was both fitted to and tested on."]
+    if run.skipped:
+        lines += ["", f"{len(run.skipped)} images were left out, first: {run.skipped[0].reason}."]
+    lines += ["", *(f"Warning: {text}." for text in run.warnings)] if run.warnings else []
+    lines += [
+        "",
+        "## Do not use it",
+        "",
+        "- on images that were resized, shifted or re-encoded: the pattern has to stay aligned;",
+        "- as evidence that an image is real: it knows one generator;",
+        "- where the reals differ from those above in format or origin, without measuring again.",
+    ]
+    return "\n".join(lines) + "\n"

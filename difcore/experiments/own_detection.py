@@ -1,0 +1,141 @@
+"""Fingerprints and images in; a ranked table, and what shows the evidence in each image, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from difcore.denoisers import Denoiser, load_denoiser
+from difcore.experiments.folders import detect_images
+from difcore.experiments.own import demo_folders, train_your_own
+from difcore.experiments.pools import MIN_TEST
+from difcore.fingerprints import Fingerprint, load_fingerprint
+from difcore.fit import DifPlan
+from difcore.generators import weights_path
+from difcore.images import Skipped, list_images, read_crop
+from difcore.residuals import residuals_of
+
+
+@dataclass(frozen=True)
+class OwnDetection:
+    """What fingerprints say of images.
+
+    Attributes
+    ----------
+    table : DataFrame
+        image, fingerprint, rho, threshold, margin, generated: best match first for each image.
+    fingerprints : dict of name to Fingerprint
+    denoiser : Denoiser
+    images, residuals : dict of file name to uint8 (crop, crop, 3), float16 (3, crop, crop)
+        What the evidence is drawn from.
+    skipped, warnings : tuples
+    """
+
+    table: pd.DataFrame
+    fingerprints: dict[str, Fingerprint]
+    images: dict[str, np.ndarray]
+    residuals: dict[str, np.ndarray]
+    denoiser: Denoiser
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+
+    def margins(self, most: int = 24) -> pd.DataFrame:
+        """Margin of each image (rows, the first ``most``) with each fingerprint (columns)."""
+        wide = self.table.pivot(index="image", columns="fingerprint", values="margin")
+        return wide.reindex(list(self.images)[:most])[list(self.fingerprints)]
+
+
+def matching_filter(fingerprints: Sequence[Fingerprint], name: str) -> tuple[Denoiser, tuple[str, ...]]:
+    """The filter called ``name`` in the precision the fingerprints were fitted with; a warning if there is none."""
+    recorded = {f.metadata.get("denoiser_sha256") for f in fingerprints}
+    for rounded in (False, True):
+        denoiser = load_denoiser(name, bfloat16=rounded)
+        if denoiser.hash in recorded:
+            return denoiser, ()
+    text = f"no fingerprint was fitted on residuals of {name}: correlations and decisions need not hold"
+    return load_denoiser(name), () if recorded <= {None} else (text,)
+
+
+def detect_your_own(
+    fingerprints: Sequence[Fingerprint | Path | str],
+    images: Path | str | Sequence[Path],
+    denoiser: str = "photos",
+    progress: bool = False,
+) -> OwnDetection:
+    """Every image against every fingerprint, with what per-image evidence needs.
+
+    Raises
+    ------
+    FolderError, ImageError, ValueError
+        No images, none usable, two of one name, fingerprints of different sizes or of one name, no fingerprint.
+    """
+    loaded = [f if isinstance(f, Fingerprint) else named(load_fingerprint(f), Path(f)) for f in fingerprints]
+    known = {f.name: f for f in loaded}
+    if len(known) < len(loaded) or not loaded:
+        raise ValueError(f"fingerprints need names of their own, got {[f.name for f in loaded]}")
+    used, warnings = matching_filter(loaded, denoiser)
+    files = list_images(images) if isinstance(images, str | Path) else list(images)
+    table, skipped = detect_images(loaded, files, used, progress=progress)
+    crop = loaded[0].crop
+    usable = [path for path in files if str(path) in set(table["image"])]
+    residuals = residuals_of(usable, used, crop).values
+    crops = {path.name: read_crop(path, crop) for path in usable}
+    if len(crops) < len(usable):
+        raise ValueError("images need file names of their own")
+    table = table.assign(image=table["image"].map(lambda path: Path(path).name))
+    values = {path.name: np.array(residuals[k]) for k, path in enumerate(usable)}
+    return OwnDetection(table, known, crops, values, used, skipped, warnings)
+
+
+def named(fingerprint: Fingerprint, path: Path) -> Fingerprint:
+    """The fingerprint, called like its file if it has no name."""
+    return fingerprint if fingerprint.name else replace(fingerprint, name=path.stem)
+
+
+def detect_or_show(
+    fingerprints: Sequence[Path | str],
+    images: Path | str,
+    denoiser: str,
+    generators: Sequence[str],
+    demo_images: int = 6,
+    n_train: int = 48,
+    crop: int = 128,
+    steps: int = 200,
+    bfloat16: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> OwnDetection:
+    """``detect_your_own``; without files, fingerprints of demo generators are fitted and shown images of all of them.
+
+    The demo's file names begin with what made the image: "real_000.png", "demo-deconv2_000.png".
+
+    Raises
+    ------
+    ValueError
+        If there are fingerprints without images, or the other way round.
+    """
+    if bool(fingerprints) != bool(images):
+        raise ValueError("give fingerprints and a folder of images, or neither for the demo")
+    if fingerprints:
+        return detect_your_own(fingerprints, images, denoiser, progress)
+    used, plan = load_denoiser(denoiser, bfloat16=bfloat16), DifPlan(steps=steps, bfloat16=bfloat16, seed=seed)
+    present = [name for name in generators if weights_exist(name)]
+    with demo_folders(present, n_train + MIN_TEST, crop) as folders:
+        size: dict[str, Any] = {"n_train": n_train, "crop": crop, "control_quality": 0, "progress": progress}
+        runs = [train_your_own(folders["real"], folders[n], used, plan, **size, name=n) for n in present]
+    with demo_folders(present, demo_images, crop, first=100_000) as folders:
+        files = [path for folder in folders.values() for path in list_images(folder)]
+        return detect_your_own([run.fingerprint for run in runs], files, denoiser, progress)
+
+
+def weights_exist(generator: str) -> bool:
+    """Whether a demo generator is shipped."""
+    try:
+        return weights_path(generator).is_file()
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,45 @@
+"""Claims of the notebooks that work on anybody's images; the paper has no values for those."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from difcore.artefacts import Claim
+from difcore.experiments.verdicts import judge, measured, percent
+from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
+
+NOT_THE_PAPERS = "not the paper's generators"
+
+
+def own_claims(table: pd.DataFrame, data: str) -> list[Claim]:
+    """Of ``18_train_your_own``: it detects; it does not need the classes' formats to differ."""
+    first = table.iloc[0]
+    told = f"at N_S = {LOW_SAMPLES} most models lose {LOW_SAMPLES_DROP:.0f} points (S C.1)"
+    text = f"DIF detects images of this generator from {first.n_train}+{first.n_train} training images (on {data})"
+    claims = [Claim(text, told, measured(first), "not comparable", NOT_THE_PAPERS)]
+    for row in table.iloc[1:].itertuples():
+        kept = row.auc >= first.auc_low
+        text = f"Detection does not rest on the classes' formats: it survives one last encoding ({row.encoding})"
+        ours = f"AUC {first.auc:.3f} [{first.auc_low:.3f}, {first.auc_high:.3f}] becomes {row.auc:.3f}"
+        claims.append(
+            judge(text, "not tested", ours, bool(kept), "it falls below the interval: the encoding takes it away")
+        )
+    return claims
+
+
+def detect_claims(table: pd.DataFrame, data: str) -> list[Claim]:
+    """Of ``19_detect_your_own``: where names tell what made an image, how often the best match is right."""
+    origin = table["image"].str.rsplit("_", n=1).str[0]
+    best = table[~table["image"].duplicated()].assign(origin=origin)
+    known = best[best["origin"].isin([*table["fingerprint"], "real"])]
+    text = f"The best match names the generator, and no fingerprint claims a real image (on {data})"
+    told = "cross-detection of unrelated models is low (S C.3)"
+    if not len(known):
+        return [Claim(text, told, None, "not comparable", "the files do not say what made the images")]
+    fakes, real = known[known["origin"] != "real"], known[known["origin"] == "real"]
+    right = int((fakes["fingerprint"] == fakes["origin"]).sum())
+    claimed = int(table[origin == "real"].groupby("image")["generated"].any().sum())
+    ours = f"{right} of {len(fakes)} fakes named rightly, {claimed} of {len(real)} reals claimed by a fingerprint"
+    holds = right == len(fakes) and claimed == 0
+    share = percent((right + len(real) - claimed) / len(known))
+    return [judge(text, told, ours, holds, f"not for every image: {share} right")]

@@ -1,0 +1,187 @@
+"""Training of the demo autoencoders and of their children, resumable to the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from difcore.decoders import LatentDecoder, swap_last_block
+from difcore.denoiser_training import sample_crops
+from difcore.files import atomic_write
+from difcore.tensors import channels_last
+
+
+@dataclass(frozen=True)
+class GeneratorPlan:
+    """One training of an autoencoder; equal plans, images and first weights give equal weights.
+
+    Attributes
+    ----------
+    steps, batch, crop : int
+        Optimisation steps, crops per step, side of a crop in px (a multiple of 4).
+    learning_rate : float
+        Adam's peak rate: 50 steps of warm-up, then a cosine down to zero.
+    width, latent, up_first, up_last, attention, residual
+        Of the network, see ``difcore.decoders.LatentDecoder``.
+    max_norm : float
+        Gradients longer than this are shortened to it; 0: never. Without it a residual decoder can run away.
+    seed : int
+        Of the initial weights and the crops.
+    bfloat16 : bool
+        Train in bfloat16 (several times faster on CPUs with AMX and on GPUs).
+    """
+
+    steps: int = 3000
+    batch: int = 8
+    crop: int = 64
+    learning_rate: float = 2e-3
+    width: int = 64
+    latent: int = 24
+    seed: int = 0
+    bfloat16: bool = False
+    up_first: str = "deconv2"
+    up_last: str = "deconv2"
+    attention: bool = False
+    residual: bool = False
+    max_norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class ChildPlan:
+    """How a child comes from its parent, as the variants of Stable Diffusion come from one another (Fig. E).
+
+    Attributes
+    ----------
+    parent : str
+        Generator whose weights it starts from.
+    style : str
+        Scenes it is fine-tuned on.
+    donor : str
+        Generator that the last doubling and the output layer are taken from before the fine-tuning; empty: none.
+    steps, learning_rate, seed
+        Of the fine-tuning.
+    """
+
+    parent: str
+    style: str = "mixed"
+    donor: str = ""
+    steps: int = 400
+    learning_rate: float = 5e-4
+    seed: int = 0
+
+
+def build_decoder(plan: GeneratorPlan) -> LatentDecoder:
+    """The untrained network of a plan."""
+    return LatentDecoder(plan.width, plan.latent, plan.up_first, plan.up_last, plan.attention, plan.residual)
+
+
+def rate_at(step: int, plan: GeneratorPlan) -> float:
+    """Learning rate of ``step`` (0-based)."""
+    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * step / plan.steps)) * min(1.0, (step + 1) / 50)
+
+
+def read_checkpoint(path: Path, plan: Any) -> dict[str, Any] | None:
+    """The checkpoint at ``path``, None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If it belongs to another plan.
+    """
+    if not path.exists():
+        return None
+    saved: dict[str, Any] = torch.load(path, weights_only=True)
+    if saved["plan"] != asdict(plan):
+        raise ValueError(f"{path} belongs to another plan: {saved['plan']}; use another folder or remove it")
+    return saved
+
+
+def train_decoder(
+    images: Sequence[np.ndarray],
+    plan: GeneratorPlan,
+    folder: Path | str,
+    progress: bool = True,
+    save_every: int = 250,
+    initial: Mapping[str, Tensor] | None = None,
+) -> LatentDecoder:
+    """Minimise the mean absolute reconstruction error on random crops; resumes from ``folder``/checkpoint.pt.
+
+    The checkpoint also keeps the loss of every step.
+
+    Crops of step k depend on (seed, k) alone, so a run that was killed and resumed ends with the weights of one that
+    was not.
+
+    Parameters
+    ----------
+    images : sequence of ndarray (H, W, 3) uint8
+        Each at least ``plan.crop`` px on a side.
+    initial : mapping, optional
+        Weights to start from, a parent's for example; random ones by default.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint in ``folder`` belongs to another plan.
+    """
+    checkpoint = Path(folder) / "checkpoint.pt"
+    torch.manual_seed(plan.seed)
+    model = channels_last(build_decoder(plan))
+    if initial is not None:
+        model.load_state_dict(initial)
+    optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate)
+    start, losses = 0, []
+    if saved := read_checkpoint(checkpoint, plan):
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        start, losses = saved["step"], saved["losses"]
+    bar = tqdm(range(start, plan.steps), initial=start, total=plan.steps, desc="decoder", disable=not progress)
+    for step in bar:
+        crops = sample_crops(images, plan.batch, plan.crop, np.random.default_rng([plan.seed, step]))
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(step, plan)
+        with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
+            out = model(crops)
+        loss = (out.float() - crops).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        if plan.max_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_norm)
+        optimiser.step()
+        losses.append(loss.item())
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{losses[-1]:.4f}")
+        if (step + 1) % save_every == 0 or step + 1 == plan.steps:
+            state = {"plan": asdict(plan), "model": model.state_dict(), "optimiser": optimiser.state_dict()}
+            atomic_write(checkpoint, partial(torch.save, state | {"step": step + 1, "losses": losses}))
+    return model.eval()
+
+
+def child_of(
+    child: ChildPlan,
+    parent: tuple[GeneratorPlan, dict[str, Tensor]],
+    donor: tuple[GeneratorPlan, dict[str, Tensor]] | None = None,
+) -> tuple[GeneratorPlan, dict[str, Tensor]]:
+    """Plan and first weights of a child: the parent's, with the donor's last block if there is a donor.
+
+    Raises
+    ------
+    ValueError
+        If the donor's last block does not fit behind the parent's features.
+    """
+    plan, state = parent
+    plan = replace(plan, steps=child.steps, learning_rate=child.learning_rate, seed=child.seed)
+    if donor is None:
+        return plan, dict(state)
+    if donor[0].width != plan.width:
+        raise ValueError(f"cannot swap a last block of width {donor[0].width} into a decoder of width {plan.width}")
+    return replace(plan, up_last=donor[0].up_last), swap_last_block(state, donor[1])

@@ -1,0 +1,420 @@
+"""Detection tables on planted patterns: splits without leaks, absent generators, few images, claims that can fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import grid, noise_images, with_pattern, write_images
+
+from difcore import leakage
+from difcore.artefacts import NeedsData
+from difcore.cells import NotEnough
+from difcore.experiments import comparisons
+from difcore.experiments import verdicts_detection as verdicts
+from difcore.experiments.architecture import architecture_table, detail_table, read_blocks
+from difcore.experiments.bench import Bench, open_bench, seeds_from
+from difcore.experiments.detecting import good
+from difcore.experiments.pools import MIN_TEST, Pool, Sets, divide, make_pool, without_copies
+from difcore.experiments.sources import Source, demo_sources, folder_sources
+from difcore.experiments.summaries import bars, matrix, mean_of, over_seeds, paired_gap
+from difcore.files import PROJECT_DIR
+from difcore.images import FolderError, ImageError, through_jpeg
+from difcore.leakage import LeakageError, check_disjoint, copies, trace
+from difcore.paper import LTIM
+from difcore.priors import UNet
+from difcore.residuals import sha256_pixels
+from difcore.scenes import scene
+from difcore.stats import mean_interval
+
+pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+SIZE = 32
+FILTER = "highpass"
+
+
+def pool(count: int, seed: int = 0, strength: float = 0.0, jpeg: int | None = None) -> Pool:
+    images = with_pattern(noise_images(count, SIZE, seed), grid(SIZE), strength)
+    return make_pool(images, [f"{seed}-{k}" for k in range(count)], jpeg)
+
+
+def planted(count: int = 40, strength: float = 6.0) -> Sets:
+    """Noise images and others with a grid of period 4."""
+    return Sets(pool(count, 1), pool(count, 2, strength))
+
+
+def bench(**sets: Sets) -> Bench:
+    """A bench of ready-made image sets."""
+    sources = {name: Source(name, name, lambda jpeg, s=s: s) for name, s in sets.items()}
+    return Bench(sources, crop=SIZE, denoiser=FILTER)
+
+
+def table_of(rows: list[tuple[str, str, int, float]], column: str = "method", **constant: object) -> pd.DataFrame:
+    """A tidy table of (generator, entry of ``column``, seed, accuracy)."""
+    frame = pd.DataFrame(rows, columns=["generator", column, "seed", "accuracy"])
+    base = {"encoding": "native", "status": "ok", "n_train": 48, "auc": frame["accuracy"], "n_real": 50, "n_fake": 50}
+    return frame.assign(**{k: v for k, v in {"method": "DIF", **base, **constant}.items() if k not in ("x", column)})
+
+
+# Leakage
+
+
+def test_a_crop_is_recognised_wherever_it_was_cut() -> None:
+    pictures = [scene(900 + k, 128) for k in range(3)]
+    crops = [pictures[1][37:101, 11:75], pictures[2][:96, 32:]]
+    traces = [trace(x) for x in (*pictures, *crops)]
+    assert all(len(t) >= 2 for t in traces)
+    hashes = [sha256_pixels(x) for x in (*pictures, *crops)]
+    assert copies(hashes, traces) == {3: 1, 4: 2}
+
+
+def test_different_pictures_and_flat_ones_are_no_copies() -> None:
+    flat = [np.full((64, 64, 3), level, np.uint8) for level in (10, 11)]
+    logo = scene(7, 24)
+    pictures = [scene(950 + k, 160).copy() for k in range(4)]
+    for picture in pictures:
+        picture[-24:, -24:] = logo  # as some generators sign their images
+    images = [*pictures, *flat]
+    assert trace(flat[0]) == frozenset()
+    assert copies([sha256_pixels(x) for x in images], [trace(x) for x in images]) == {}
+
+
+def test_the_check_raises_for_an_image_and_for_a_crop_of_one() -> None:
+    train, test = [scene(960 + k, 96) for k in range(2)], [scene(970 + k, 96) for k in range(2)]
+    check_disjoint(train, test)
+    with pytest.raises(LeakageError, match="1 test images are copies or crops of training images.*test image 1 and"):
+        check_disjoint(train, [*test[:1], train[1]])
+    with pytest.raises(LeakageError, match="training image 0"):
+        check_disjoint(train, [train[0][16:80, 20:84]])
+    check_disjoint([*train, train[0]], test)  # twice in train is no leak
+
+
+def test_the_division_of_a_cell_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = planted()
+    leaky = dataclasses.replace(sets, test_fake=sets.fake)
+    with pytest.raises(LeakageError):
+        divide(leaky, 12, 0)
+    with pytest.raises(LeakageError):  # and nothing on the way to the table hides it
+        comparisons.detection_table(bench(leaky=leaky), 12, [0], ["marra18"])
+    monkeypatch.setattr(leakage, "copies", lambda *arguments: {})
+    divide(leaky, 12, 0)  # it was the check that raised
+
+
+def test_copies_and_crops_are_left_out_on_reading() -> None:
+    pictures = np.stack([scene(980 + k, 64) for k in range(6)])
+    names = list("abcdef")
+    whole = Sets(make_pool(pictures[:3], names[:3], None), make_pool(pictures[[3, 4, 3]], names[3:], None))
+    test = make_pool(pictures[[1, 5]], ["copy", "new"], None)
+    clean = without_copies(dataclasses.replace(whole, test_real=test))
+    assert clean.real.names == ("a", "b", "c") and clean.fake.names == ("d", "e")
+    assert clean.test_real is not None and clean.test_real.names == ("new",)
+    assert [(s.path.name, s.reason) for s in clean.skipped] == [
+        ("f", "copy or crop: of d"), ("copy", "copy or crop: of b"),
+    ]  # fmt: skip
+    with pytest.raises(ImageError, match="every test real image"):
+        without_copies(dataclasses.replace(whole, test_real=make_pool(pictures[:1], ["x"], None)))
+
+
+# Division
+
+
+def test_a_division_is_disjoint_complete_and_by_content() -> None:
+    sets = planted(30)
+    parts = divide(sets, 12, seed=1)
+    assert (len(parts.real), len(parts.fake), len(parts.test_real), len(parts.test_fake)) == (12, 12, 18, 18)
+    for name in ("real", "fake"):
+        train, test = set(getattr(parts, name).hashes), set(getattr(parts, f"test_{name}").hashes)
+        assert not train & test and train | test == set(getattr(sets, name).hashes)
+    turned = Sets(sets.real.take(range(29, -1, -1)), sets.fake)
+    assert set(divide(turned, 12, seed=1).real.hashes) == set(parts.real.hashes)
+    assert set(divide(sets, 12, seed=2).real.hashes) != set(parts.real.hashes)
+    assert np.array_equal(parts.real.images[0], sets.real.images[sets.real.hashes.index(parts.real.hashes[0])])
+
+
+def test_every_train_size_meets_the_same_test_images() -> None:
+    sets = planted(40)
+    divisions = [divide(sets, n, 0, sizes=(4, 12, 24, 999)) for n in (4, 12, 24)]
+    assert len({d.test_real.hashes for d in divisions}) == 1
+    assert len(divisions[0].test_real) == 16
+    assert set(divisions[0].fake.hashes) < set(divisions[1].fake.hashes) < set(divisions[2].fake.hashes)
+    assert len(divide(sets, 4, 0, sizes=(30,)).test_real) == MIN_TEST
+    assert len(divide(sets, 4, 0, max_test=5).test_fake) == 5
+
+
+def test_test_images_of_their_own_are_never_trained_on() -> None:
+    own = Sets(pool(20, 1), pool(20, 2, 6.0), test_real=pool(15, 3))
+    parts = divide(own, 10, 0)
+    assert parts.test_real is own.test_real and len(parts.test_fake) == 10
+    assert len(divide(own, 10, 0).real) == 10
+    with pytest.raises(NotEnough, match="too few images: 20 fake, needed 15 to train on and 10 to test on"):
+        divide(own, 15, 0)
+    with pytest.raises(NotEnough, match="20 real, needed 21 to train on$"):
+        divide(own, 21, 0)
+
+
+# Sources
+
+
+def write_generator(folder: Path, count: int, seed: int, strength: float = 6.0) -> None:
+    write_images(folder / "0_real", noise_images(count, SIZE, seed))
+    write_images(folder / "1_fake", with_pattern(noise_images(count, SIZE, seed + 1), grid(SIZE), strength))
+
+
+def test_a_folder_lists_what_is_there_what_is_absent_and_what_is_too_small(tmp_path: Path) -> None:
+    write_generator(tmp_path / "sd14", 24, 1)
+    write_generator(tmp_path / "mine", 14, 3)
+    (tmp_path / "glide" / "0_real").mkdir(parents=True)
+    (tmp_path / "notes").mkdir()
+    found = open_bench(tmp_path, "paper", "ltim", size=SIZE, test=0, steps=2, denoiser=FILTER, control_quality=90)
+    assert list(found.sources) == ["sd14", "mine"] and found.real_data
+    assert set(found.absent) == set(LTIM) - {"sd14"}
+    assert found.absent["glide"] == "absent: glide/0_real holds no images (0 other entries)"
+    assert found.absent["mj"] == "absent: not in the data folder"
+    table = comparisons.detection_table(found, 12, [0, 1], ["marra18"])
+    rows = table.dropna(subset=["encoding"]).set_index(["generator", "encoding", "seed"]).sort_index()
+    assert rows.loc[("sd14", "native", 0), "accuracy"] == 1.0
+    assert (rows.loc[("sd14", "native", 0), ["n_real", "n_fake"]] == 12).all()
+    short = "too few images: 14 real, needed 12 to train on and 10 to test on"
+    assert set(rows.loc["mine", "status"]) == {short}
+    assert set(table["encoding"].dropna()) == {"native", "JPEG q90"}
+    assert list(table["generator"][-5:]) == [name for name in LTIM if name != "sd14"]
+    summary = over_seeds(table).set_index("generator")
+    assert {"accuracy", "accuracy_jpeg_q90", "auc_jpeg_q90"} <= set(summary.columns)  # the control, beside
+    assert summary.loc["mine", "status"] == short and summary.loc["mj", "status"].startswith("absent")
+
+
+def test_a_folder_may_name_its_test_images(tmp_path: Path) -> None:
+    write_generator(tmp_path / "sd14", 20, 1)
+    write_images(tmp_path / "sd14" / "test" / "0_real", noise_images(7, SIZE, 9))
+    sets = folder_sources(tmp_path, ["sd14"], SIZE)[0]["sd14"].load(None)
+    assert (len(sets.real), len(sets.fake), sets.test_fake) == (20, 20, None)
+    assert sets.test_real is not None and len(sets.test_real) == 7
+
+
+def test_the_digest_of_a_folder_goes_by_its_images(tmp_path: Path) -> None:
+    write_generator(tmp_path / "a", 4, 1)
+    first = folder_sources(tmp_path, [], SIZE)[0]["a"].digest
+    assert folder_sources(tmp_path, [], SIZE)[0]["a"].digest == first
+    write_images(tmp_path / "a" / "1_fake", noise_images(1, SIZE, 5), "more")
+    assert folder_sources(tmp_path, [], SIZE)[0]["a"].digest != first
+
+
+def test_both_classes_get_the_same_last_encoding_and_keep_their_hashes(tmp_path: Path) -> None:
+    write_generator(tmp_path / "a", 4, 1)
+    source = folder_sources(tmp_path, [], SIZE)[0]["a"]
+    native, control = source.load(None), source.load(80)
+    for label in ("real", "fake"):
+        before, after = getattr(native, label), getattr(control, label)
+        assert before.hashes == after.hashes
+        assert np.array_equal(after.images[0], through_jpeg(before.images[0], 80))
+
+
+def test_without_data_the_paper_is_not_reproduced(tmp_path: Path) -> None:
+    with pytest.raises(NeedsData, match="--data-root"):
+        open_bench("", "paper")
+    with pytest.raises(NeedsData, match="cyclegan"):
+        open_bench(tmp_path, "paper", "gan")
+    with pytest.raises(FolderError, match="not a folder"):
+        open_bench(tmp_path / "gone", "paper")
+
+
+def test_demo_generators_without_weights_are_absent_and_splits_are_of_disjoint_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, absent = demo_sources(["demo-deconv2", "demo-imagined"], SIZE, 3, 2)
+    assert list(found) == ["demo-deconv2"] and absent == {"demo-imagined": "absent: its weights are not shipped"}
+    sets = found["demo-deconv2"].load(None)
+    assert sets.test_real is not None and sets.test_fake is not None
+    pools = (sets.real, sets.fake, sets.test_real, sets.test_fake)
+    assert [len(p) for p in pools] == [3, 3, 2, 2]
+    assert len({name.split()[-1] for p in pools for name in p.names}) == 10
+    again = demo_sources(["demo-deconv2"], SIZE, 3, 2)[0]["demo-deconv2"]
+    assert again.digest == found["demo-deconv2"].digest and again.load(None).fake.hashes == sets.fake.hashes
+    assert demo_sources(["demo-deconv2"], SIZE, 3, 3)[0]["demo-deconv2"].digest != again.digest
+
+
+def test_make_root_links_images_into_the_layout(tmp_path: Path) -> None:
+    write_images(tmp_path / "fakes", noise_images(4, SIZE, 1))
+    for k, name in enumerate(("train", "test")):
+        write_images(tmp_path / name, noise_images(3, SIZE, 2 + k), name)
+    command = [sys.executable, str(PROJECT_DIR / "scripts" / "make_root.py"), str(tmp_path / "root")]
+    command += ["--generator", f"g={tmp_path / 'fakes'}", "--real", str(tmp_path / "train")]
+    command += ["--test-real", str(tmp_path / "test")]
+    for _ in range(2):  # a second call changes nothing
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == ["g/1_fake: 4 images", "g/0_real: 3 images", "g/test/0_real: 3 images"]
+    assert all(p.is_symlink() for p in (tmp_path / "root").rglob("*.png"))
+    sets = folder_sources(tmp_path / "root", [], SIZE)[0]["g"].load(None)
+    assert sets.test_real is not None and (len(sets.real), len(sets.fake), len(sets.test_real)) == (3, 4, 3)
+
+
+# Tables
+
+
+def test_planted_patterns_are_found_and_absent_ones_are_not() -> None:
+    table = comparisons.filter_selection(
+        bench(strong=planted(), none=planted(strength=0)), 24, [0, 1], [FILTER], ["marra18", "joslin20"]
+    )
+    assert list(table["status"]) == ["ok"] * 8
+    means = matrix(table, "method")
+    assert means.loc["Marra18", "strong"] > 0.95 and abs(means.loc["Marra18", "none"] - 0.5) < 0.25
+    assert set(table["filter"]) == {"Gaussian high-pass"} and set(table["prior"]) == {""}
+    assert str(table["n_train"].dtype) == "Int64"
+
+
+def test_dif_finds_what_was_planted_with_every_prior() -> None:
+    easy = dataclasses.replace(bench(strong=planted()), plan=comparisons_plan())
+    table = comparisons.architecture_selection(easy, 16, [0], ["unet", "dnet"])
+    assert set(table["prior"]) == {"U-Net", "D-Net"}
+    assert (table["auc"] > 0.9).all()
+
+
+def comparisons_plan():  # noqa: ANN201 - a DifPlan that learns a strong pattern in a few steps
+    from difcore.fit import DifPlan
+
+    return DifPlan(steps=40, batch=16, margin=0.2)
+
+
+def test_train_size_says_what_the_data_are_too_few_for() -> None:
+    table = comparisons.train_size(bench(g=planted(30)), [4, 16, 64], [0, 1], ["marra18"])
+    by_size = table.groupby("n_train")["status"].first()
+    assert by_size[4] == by_size[16] == "ok" and by_size[64].startswith("too few images: 30 real")
+    assert set(good(table)["n_real"]) == {14}  # what the largest N_S that is possible leaves
+
+
+def test_variants_test_a_parents_fingerprint_on_its_child() -> None:
+    other = Sets(pool(30, 11), pool(30, 12, 6.0))
+    both = bench(parent=planted(30), child=other)
+    table = comparisons.variants(both, {"child": "parent"}, 12, [0], "marra18")
+    rows = table.set_index(["generator", "fitted_on"])
+    assert set(rows.index) == {("parent", "parent"), ("child", "parent"), ("child", "child")}
+    assert rows.loc[("child", "parent"), "auc"] > 0.95
+    (claim,) = verdicts.variant_claims(table, {"child": "parent"}, "test data")
+    assert claim.verdict == "holds" and "child" in claim.text
+    unrelated = table[table["fitted_on"] == "parent"].assign(generator="other", auc=1.0)
+    (claim,) = verdicts.variant_claims(pd.concat([table, unrelated]), {"child": "parent"}, "test data")
+    assert claim.verdict == "does not hold" and "unrelated other 1.000" in str(claim.ours)
+    images, titles = comparisons.variant_images(both, {"child": "parent"}, 3)
+    assert titles == ["parent"] * 3 + ["child"] * 3 and np.array_equal(images[3], other.fake.images[0])
+
+
+def test_boundary_energy_is_measured_where_it_is() -> None:
+    frame = np.ones((3, SIZE, SIZE), np.float32)
+    frame[:, 6:-6, 6:-6] = 0
+    checker = frame * np.where(np.indices((SIZE, SIZE)).sum(0) % 2, 1, -1)
+    fakes = with_pattern(noise_images(40, SIZE, 2), checker, 20)
+    bordered = Sets(pool(40, 1), make_pool(fakes, list(map(str, range(40))), None))
+    table = comparisons.boundary_table(bench(bordered=bordered, even=planted()), 20).set_index("generator")
+    assert table.loc["bordered", "border"] > 5 > 2 > table.loc["even", "border"] > 0.5
+
+
+def test_cells_of_one_table_serve_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = bench(g=planted())
+    first = comparisons.detection_table(both, 12, [0], ["marra18"])
+
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("difcore.methods.fit", never)
+    second = comparisons.filter_selection(both, 12, [0], [FILTER], ["marra18"])
+    pd.testing.assert_frame_equal(first, second)
+    assert comparisons.detection_table(both, 13, [0], ["marra18"])["status"][0].startswith("failed: AssertionError")
+
+
+# Summaries and claims
+
+
+def test_means_over_seeds_generators_and_pairs_are_right() -> None:
+    rows = [("a", "DIF", 0, 0.9), ("a", "DIF", 1, 0.8), ("b", "DIF", 0, 0.6), ("a", "X", 0, 0.5), ("a", "X", 1, 0.7)]
+    table = table_of(rows)
+    assert mean_of(table, "method") == pytest.approx({"DIF": 0.85, "X": 0.6})  # b has no X
+    assert paired_gap(table, "method", "DIF", "X")[0] == pytest.approx(0.25)
+    summary = over_seeds(table).set_index(["generator", "method"])
+    assert summary.loc[("a", "DIF"), "seeds"] == 2 and summary.loc[("a", "DIF"), "accuracy"] == pytest.approx(0.85)
+    low, high = mean_interval([0.9, 0.8])
+    assert (low, high) == pytest.approx((0.85 - 12.7062 * 0.05, 1.0), abs=1e-4)  # t(0.975, 1) s / sqrt 2
+    drawn = bars(table, "method", "generator", {"DIF": {"a": 92.3}})
+    first = drawn.iloc[0]
+    assert (first.accuracy, first.paper) == pytest.approx((0.85, 92.3)) and np.isnan(drawn.iloc[1].paper)
+    assert np.isnan(mean_interval([0.5])[0])
+
+
+def filters(values: dict[tuple[str, str], float]) -> pd.DataFrame:
+    parts = [table_of([("a", f, 0, v), ("b", f, 0, v)], "filter", method=m) for (m, f), v in values.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_table_a_claims_follow_the_numbers() -> None:
+    high, deep = "Gaussian high-pass", "DnCNN (photos)"
+    values = {(m, f): v for m, pair in {"DIF": (0.7, 0.9), "Marra18": (0.5, 0.6), "Joslin20": (0.55, 0.5)}.items()
+              for f, v in zip((high, deep), pair, strict=True)}  # fmt: skip
+    found = {claim.text.split(" (on")[0]: claim.verdict for claim in verdicts.filter_claims(filters(values), "x")}
+    assert list(found.values()) == ["holds", "does not hold", "holds", "holds"]
+    values[("Marra18", deep)] = 0.95
+    assert verdicts.filter_claims(filters(values), "x")[-1].verdict == "does not hold"
+    del values[("DIF", high)]
+    assert verdicts.filter_claims(filters(values), "x")[2].verdict == "not comparable"
+
+
+def test_table_b_is_the_papers_and_a_change_would_show() -> None:
+    table = architecture_table()
+    assert [claim.verdict for claim in verdicts.block_claims(table)] == ["holds"] * 9
+    changed = table.assign(c_out_ours=table["c_out_ours"].replace(256, 255))
+    assert [c.verdict for c in verdicts.block_claims(changed)].count("does not hold") == 1
+    model = UNet()
+    model.last = __import__("torch").nn.Conv2d(32, 4, 1)
+    assert read_blocks(model)[-1].c_out == 4
+    facts = detail_table().set_index("detail")["ours"]
+    assert facts["kernel of the blocks' convolutions"] == "3x3" and facts["kernel of the deconvolutions"] == "2x2"
+
+
+def test_table_c_claims_follow_the_numbers() -> None:
+    accuracy = {"U-Net": (0.95, 0.9), "U1-Net": (0.94, 0.85), "D-Net": (0.94, 0.9), "C-Net": (0.6, 0.85)}
+    rows = [(name, prior, 0, v) for prior, pair in accuracy.items() for name, v in zip(("sd14", "glide"), pair)]  # noqa: B905
+    borders = pd.DataFrame({"generator": ["sd14", "glide"], "border": [1.0, 4.0], "status": "ok"})
+    found = verdicts.architecture_claims(table_of(rows, "prior"), borders, "x")
+    assert [claim.verdict for claim in found] == ["holds"] * 4
+    turned = verdicts.architecture_claims(table_of(rows, "prior"), borders.assign(border=[4.0, 1.0]), "x")
+    assert [claim.verdict for claim in turned] == ["holds", "holds", "does not hold", "does not hold"]
+    demo = [(name.replace("glide", "demo-x"), *rest) for name, *rest in rows]
+    borders = borders.assign(generator=["sd14", "demo-x"])
+    assert verdicts.architecture_claims(table_of(demo, "prior"), borders, "x")[3].verdict == "not comparable"
+
+
+def test_train_size_claims_follow_the_numbers() -> None:
+    def curve(values: dict[int, float]) -> pd.DataFrame:
+        return pd.concat([table_of([("a", "DIF", 0, v), ("b", "DIF", 0, v)], n_train=n) for n, v in values.items()])
+
+    assert verdicts.size_claims(curve({128: 0.90, 256: 0.95, 512: 0.96}), "x")[0].verdict == "holds"
+    assert verdicts.size_claims(curve({128: 0.95, 512: 0.96}), "x")[0].verdict == "does not hold"
+    small, order = verdicts.size_claims(curve({16: 0.7, 128: 0.9}), "x")
+    assert (small.verdict, order.verdict) == ("not comparable", "holds")
+    assert verdicts.size_claims(curve({16: 0.9, 64: 0.9}), "x")[1].verdict == "does not hold"
+
+
+def test_consistency_claims_follow_the_numbers() -> None:
+    def draws(dif: tuple[float, ...], other: tuple[float, ...]) -> pd.DataFrame:
+        pairs = (("DIF", dif), ("ResNet-50", other))
+        return table_of([("a", m, k, v) for m, values in pairs for k, v in enumerate(values)])
+
+    assert [c.verdict for c in verdicts.consistency_claims(draws((0.7, 0.9, 0.8), (0.6, 0.6, 0.61)), "x")] == [
+        "holds"
+    ] * 2
+    turned = verdicts.consistency_claims(draws((0.6, 0.6, 0.61), (0.7, 0.9, 0.8)), "x")
+    assert [c.verdict for c in turned] == ["does not hold"] * 2
+
+
+def test_method_claims_name_every_comparator() -> None:
+    table = table_of([("a", "DIF", 0, 0.9), ("a", "Grag21", 0, 0.6), ("a", "Marra18", 0, 0.95)])
+    found = verdicts.method_claims(table, "x")
+    assert {c.text.split("than ")[1].split()[0]: c.verdict for c in found} == {
+        "Grag21": "holds", "Marra18": "does not hold",
+    }  # fmt: skip
+
+
+def test_seeds_count_from_the_first() -> None:
+    assert seeds_from(3, 2) == [3, 4]
