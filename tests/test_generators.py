@@ -297,7 +297,7 @@ def test_a_shipped_file_says_how_it_was_made(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_generators_make_distinct_images(name: str) -> None:
-    size = 64
+    size = 32
     real, fakes = demo_images(2, size, name, first_seed=70)
     assert (
         np.array_equal(real, [scene(70, size), scene(72, size)])
