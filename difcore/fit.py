@@ -15,8 +15,6 @@ from difcore.fingerprints import LAST_BATCHES, Fingerprint
 from difcore.priors import DOWNSAMPLING, IN_CHANNELS, build_prior
 from difcore.tensors import as_tensor, channels_last
 
-OFFICIAL_MARGIN = 0.01
-
 
 @dataclass(frozen=True)
 class DifPlan:
@@ -31,8 +29,8 @@ class DifPlan:
     learning_rate : float
         AdamW's.
     margin : float
-        m: how far apart the correlations of a real and a fake should be. Officially ``OFFICIAL_MARGIN``: the loss
-        then has nothing to gain once the classes are .01 apart, four times the chance level 1 / sqrt(C H W) at
+        m: how far apart the correlations of a real and a fake should be. Officially 0.01: the loss then
+        has nothing to gain once the classes are .01 apart, four times the chance level 1 / sqrt(C H W) at
         256 px, and learns no clearer fingerprint. The default asks for more; ``benchmarks/real_generators.py``
         measures both.
     input_noise : float
