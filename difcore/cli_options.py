@@ -39,7 +39,7 @@ KnownBfloat16 = Annotated[bool | None, Option(show_default=_FITTED, help="Filter
 Steps = Annotated[int | None, Option(min=1, show_default="480", help="DIF: at most this many.")]
 Batch = Annotated[int | None, Option(min=2, show_default="64", help="DIF: residuals per step.")]
 LearningRate = Annotated[float | None, Option(min=1e-9, max=10, show_default="0.0005", help="DIF: AdamW's.")]
-Margin = Annotated[float | None, Option(min=1e-9, max=2, show_default="0.05", help="DIF: gap asked of real and fake.")]
+Margin = Annotated[float | None, Option(min=1e-9, max=2, show_default="0.03", help="DIF: gap asked of real and fake.")]
 InputNoise = Annotated[float | None, Option(min=0, max=1e3, show_default="0.03", help="DIF: fresh noise on the input.")]
 Ema = Annotated[float | None, Option(min=0, max=1, show_default="0.99", help="DIF: decay of the outputs' average.")]
 Boost = Annotated[bool | None, Option(show_default="no-boost", help="DIF: add the loss of the mean residuals.")]

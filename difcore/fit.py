@@ -55,7 +55,7 @@ class DifPlan:
     steps: int = 480
     batch: int = 64
     learning_rate: float = 5e-4
-    margin: float = 0.05
+    margin: float = 0.03
     input_noise: float = 0.03
     ema: float = 0.99
     boost: bool = False
