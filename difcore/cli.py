@@ -92,7 +92,7 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(help="Notebooks by number, name or topic; several may follow.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time, the cores shared out.")] = 2,
     data_root: Annotated[Path | None, typer.Option(help="Data folder, in place of DIFCORE_DATA.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run unchanged notebooks too.")] = False,
     grid: Annotated[
