@@ -365,7 +365,7 @@ def test_run_hands_its_options_to_the_batch(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("difcore.files.PROJECT_DIR", tmp_path)
     result = call("run")
     assert (result.code, result.out) == (0, "a table for people\n")
-    assert seen.pop() == ("demo", [], 1, None, False, {}, False)
+    assert seen.pop() == ("demo", [], 2, None, False, {}, False)
     options = ("--profile", "paper", "--jobs", 2, "--data-root", tmp_path, "--force", "--grid", "steps=3,1e-3,x")
     assert call("run", "--only", "20", "21", "22", *options, "--only", "fails").code == 1
     names, grid = ["20", "fails", "21", "22"], {"steps": [3, 0.001, "x"]}
