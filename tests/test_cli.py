@@ -366,12 +366,12 @@ def test_run_hands_its_options_to_the_batch(tmp_path: Path, monkeypatch: pytest.
     result = call("run")
     assert (result.code, result.out) == (0, "a table for people\n")
     assert seen.pop() == ("demo", [], 2, None, False, {}, False)
-    options = ("--profile", "paper", "--jobs", 2, "--data-root", tmp_path, "--force", "--grid", "steps=3,1e-3,x")
+    options = ("--profile", "paper", "--jobs", 3, "--data-root", tmp_path, "--force", "--grid", "steps=3,1e-3,x")
     assert call("run", "--only", "20", "21", "22", *options, "--only", "fails").code == 1
     names, grid = ["20", "fails", "21", "22"], {"steps": [3, 0.001, "x"]}
-    assert seen.pop() == ("paper", names, 2, tmp_path, True, grid, False)
+    assert seen.pop() == ("paper", names, 3, tmp_path, True, grid, False)
     assert call("run", "--grid", "full", "--grid", "steps=3", "--only", "17").code == 0
-    assert seen.pop() == ("demo", ["17"], 1, None, False, {"steps": [3]}, True)
+    assert seen.pop() == ("demo", ["17"], 2, None, False, {"steps": [3]}, True)
     result = call("run", "--json")
     assert result.json == {"command": "run", "exit_code": 0, "counts": {"ok": 1}}
     assert result.err == "a table for people\n"
