@@ -14,8 +14,8 @@ def border_profile(bias: Tensor, border: int = BORDER) -> Tensor:
     F(y, x) = c + p_top(y) + p_bottom(y) + p_left(x) + p_right(x), p = 0 beyond ``border`` px: a filter that is
     shift-invariant up to its zero padding has no other bias. The mean residual of n images also holds what these
     images left, of standard deviation sd(R) / sqrt(n) per pixel. Subtracting that from every residual gives all of
-    them something in common, which correlates more with the quieter ones; for n = 360 it is a third of what a
-    fingerprint correlates. The paper subtracts the mean itself (A.2), of 1024 images.
+    them something in common, which correlates more with the quieter ones; for n = 360 that is 1 / 360, a quarter of
+    what a fingerprint correlates. The paper subtracts the mean itself (A.2), of 1024 images.
 
     Sizes up to ``2 * border`` are returned as they are: no pixel is out of the border's reach.
     """

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from difcore.bias import border_profile
+from difcore.checkpoints import read_checkpoint
 from difcore.denoisers import NOISE_UNIT, Denoiser, DnCNN, FoldedDnCNN, save_denoiser
 from difcore.files import atomic_write
 from difcore.images import centre_crop
@@ -120,10 +121,7 @@ def train_dncnn(
     optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     start, losses = 0, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        if saved["plan"] != asdict(plan):
-            raise ValueError(f"{checkpoint} belongs to another plan: {saved['plan']}; use another folder or remove it")
+    if saved := read_checkpoint(checkpoint, plan, device):
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         average, start, losses = saved["average"], saved["step"], saved["losses"]

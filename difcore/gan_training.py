@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from difcore.checkpoints import read_checkpoint
 from difcore.denoiser_training import sample_crops
 from difcore.files import atomic_write
 from difcore.gans import SCALE, Discriminator, Encoder, GanPlan, build_gan
-from difcore.generator_training import read_checkpoint
 from difcore.tensors import channels_last
 
 R1_EVERY = 4  # steps: the penalty costs a second derivative

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from difcore.checkpoints import read_checkpoint
 from difcore.decoders import LatentDecoder, swap_last_block
 from difcore.denoiser_training import sample_crops
 from difcore.files import atomic_write
@@ -87,22 +87,6 @@ def build_decoder(plan: GeneratorPlan) -> LatentDecoder:
 def rate_at(step: int, plan: GeneratorPlan) -> float:
     """Learning rate of ``step`` (0-based)."""
     return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * step / plan.steps)) * min(1.0, (step + 1) / 50)
-
-
-def read_checkpoint(path: Path, plan: Any) -> dict[str, Any] | None:
-    """The checkpoint at ``path``, None if there is none.
-
-    Raises
-    ------
-    ValueError
-        If it belongs to another plan.
-    """
-    if not path.exists():
-        return None
-    saved: dict[str, Any] = torch.load(path, weights_only=True)
-    if saved["plan"] != asdict(plan):
-        raise ValueError(f"{path} belongs to another plan: {saved['plan']}; use another folder or remove it")
-    return saved
 
 
 def train_decoder(

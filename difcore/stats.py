@@ -33,8 +33,8 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     return 0.0 if successes == 0 else float(centre - half), 1.0 if successes == n else float(centre + half)
 
 
-def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's t interval for the mean of repetitions, cut to [0, 1]: mean +- t_{n-1} s / sqrt(n).
+def mean_interval(values: ArrayLike, confidence: float = 0.95, bounds: Interval = (0.0, 1.0)) -> Interval:
+    """Student's t interval for the mean of repetitions, cut to ``bounds``: mean +- t_{n-1} s / sqrt(n).
 
     It holds what varies between the repetitions, not what they share (one test set, say). (nan, nan) below two values.
     """
@@ -42,7 +42,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     if len(x) < 2:
         return float("nan"), float("nan")
     half = student.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return float(max(0.0, x.mean() - half)), float(min(1.0, x.mean() + half))
+    return float(max(bounds[0], x.mean() - half)), float(min(bounds[1], x.mean() + half))
 
 
 def auc(real: ArrayLike, fake: ArrayLike) -> float:

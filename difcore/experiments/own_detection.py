@@ -16,7 +16,7 @@ from difcore.experiments.own import demo_folders, train_your_own
 from difcore.experiments.pools import MIN_TEST
 from difcore.fingerprints import Fingerprint, load_fingerprint
 from difcore.fit import DifPlan
-from difcore.generators import weights_path
+from difcore.generators import SHIPPED
 from difcore.images import Skipped, list_images, read_crop
 from difcore.residuals import residuals_of
 
@@ -135,7 +135,4 @@ def detect_or_show(
 
 def weights_exist(generator: str) -> bool:
     """Whether a demo generator is shipped."""
-    try:
-        return weights_path(generator).is_file()
-    except FileNotFoundError:
-        return False
+    return SHIPPED.get(generator, Path(generator)).is_file()

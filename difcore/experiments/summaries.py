@@ -93,7 +93,7 @@ def paired_gap(table: pd.DataFrame, column: str, first: str, second: str) -> tup
     if not {first, second} <= set(part.columns):
         return (np.nan,) * 3
     gaps = (part[first] - part[second]).dropna()
-    low, high = (2 * x - 1 for x in mean_interval((gaps + 1) / 2))  # the interval is cut to [0, 1]
+    low, high = mean_interval(gaps, bounds=(-1.0, 1.0))
     return float(gaps.mean()) if len(gaps) else np.nan, low, high
 
 

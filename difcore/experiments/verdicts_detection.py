@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from difcore.artefacts import Claim
+from difcore.cells import OK
 from difcore.experiments.detecting import good
 from difcore.experiments.summaries import MEAN, matrix, mean_of, paired_gap
 from difcore.experiments.verdicts import judge, percent
@@ -49,14 +50,13 @@ def filter_claims(table: pd.DataFrame, data: str) -> list[Claim]:
 
     ``data``: what was measured on, for the text.
     """
-    table = table.assign(filter=table["filter"].where(table["filter"].isin([HIGH_PASS]), DNCNN).where(good_rows(table)))
+    done = table["status"] == OK
+    table = table.assign(filter=table["filter"].where(table["filter"] == HIGH_PASS, DNCNN).where(done))
     claims = []
     for method, printed in TABLE_A.items():
         part = table[table["method"] == method]
-        means, text = (
-            mean_of(part, "filter"),
-            f"{method} is worse with the Gaussian high-pass than with DnCNN (on {data})",
-        )
+        means = mean_of(part, "filter")
+        text = f"{method} is worse with the Gaussian high-pass than with DnCNN (on {data})"
         paper = f"{printed[HIGH_PASS]} % against {printed[DNCNN]} %"
         if not {HIGH_PASS, DNCNN} <= set(means):
             claims.append(unmeasured(text, paper, "not in this grid"))
@@ -71,11 +71,6 @@ def filter_claims(table: pd.DataFrame, data: str) -> list[Claim]:
         return [*claims, unmeasured(text, paper, "not in this grid")]
     ours, others = listed(best), max(best[m] for m in TABLE_A if m != "DIF")
     return [*claims, judge(text, paper, ours, best["DIF"] > others, "another method is as good or better here")]
-
-
-def good_rows(table: pd.DataFrame) -> pd.Series:
-    """Which rows have a result."""
-    return table["status"] == "ok"
 
 
 def listed(values: Mapping[str, float]) -> str:
@@ -117,7 +112,7 @@ def architecture_claims(table: pd.DataFrame, borders: pd.DataFrame, data: str) -
         ),
     ]  # fmt: skip
     values = matrix(table, "prior").drop(columns=MEAN)
-    return [*claims, *boundary_claims(values, borders[borders["status"] == "ok"], data)]
+    return [*claims, *boundary_claims(values, borders[borders["status"] == OK], data)]
 
 
 def boundary_claims(values: pd.DataFrame, borders: pd.DataFrame, data: str) -> list[Claim]:
