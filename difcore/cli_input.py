@@ -37,12 +37,11 @@ def make_plan(method: str, **given: Any) -> DifPlan:
     ValueError
         For an unknown method or prior, a value out of range, or an option that the method has no use for.
     """
-    from difcore.experiments.folders import METHODS
     from difcore.fit import DifPlan
+    from difcore.methods import PATTERNS, check_method
     from difcore.priors import PRIORS
 
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+    check_method(method, PATTERNS)
     chosen = {name: value for name, value in given.items() if value is not None}
     idle = [name for name in chosen if name not in SHARED_BY_ALL_METHODS]
     if method != "dif" and idle:
@@ -80,7 +79,7 @@ def choose_denoiser(
     FileNotFoundError, ValueError
         If there is no such denoiser, or no such device.
     """
-    from difcore.denoisers import DEFAULT_DENOISER, SHIPPED, load_denoiser
+    from difcore.denoisers import DEFAULT_DENOISER, SHIPPED, load_recorded
 
     check_device(device)
     known = [*SHIPPED, "highpass"]
@@ -92,11 +91,7 @@ def choose_denoiser(
         raise ValueError(
             f"the weights of denoiser {name!r} are missing ({SHIPPED[name]}); choose another by --denoiser"
         )
-    for rounded in (False, True) if bfloat16 is None else (bfloat16,):
-        denoiser = load_denoiser(name, device, rounded)
-        if denoiser.hash in [f.metadata.get("denoiser_sha256") for f in fingerprints]:
-            return denoiser
-    return load_denoiser(name, device, bool(bfloat16))
+    return load_recorded(name, [f.metadata.get("denoiser_sha256") for f in fingerprints], device, bfloat16)
 
 
 def mismatches(fingerprints: Mapping[Path, Fingerprint], denoiser: Denoiser, jpeg: int | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,3 +222,26 @@ def load_denoiser(name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bflo
     digest = sha256_bytes(*(value.numpy().tobytes() for value in values), b"bfloat16" if bfloat16 else b"")
     label = str(name) if str(name) in SHIPPED else path.stem
     return Denoiser(label, FoldedDnCNN(model, device, bfloat16), bias.to(device), digest, metadata, device=device)
+
+
+def load_recorded(
+    name: str | Path, hashes: Container[str | None], device: str = "cpu", bfloat16: bool | None = None
+) -> Denoiser:
+    """The denoiser called ``name``, in the precision whose hash is among ``hashes``; float32 if neither's is.
+
+    Parameters
+    ----------
+    hashes : container of str
+        ``denoiser_sha256`` of fingerprints.
+    bfloat16 : bool or None
+        A precision that is wanted whatever the hashes say.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As ``load_denoiser``.
+    """
+    if bfloat16 is not None:
+        return load_denoiser(name, device, bfloat16)
+    both = [load_denoiser(name, device, rounded) for rounded in (False, True)]
+    return next((denoiser for denoiser in both if denoiser.hash in hashes), both[0])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from difcore.images import centre_crops, check_classes
 from difcore.joslin20 import SpectralFingerprint, fit_joslin20
 from difcore.residuals import residuals_of
 
-FINGERPRINTS = ("dif", "marra18", "joslin20")
+Found = TypeVar("Found", Fingerprint, SpectralFingerprint)
+PATTERNS = ("dif", "marra18")  # one pattern per generator, to be saved, shown and compared
+FINGERPRINTS = (*PATTERNS, "joslin20")
 METHODS = (*FINGERPRINTS, *ARCHITECTURES)
 LABELS = {
     "dif": "DIF", "marra18": "Marra18", "joslin20": "Joslin20",
@@ -98,10 +101,10 @@ class FingerprintDetector:
         return self.score(images) > self.threshold
 
 
-def check_method(method: str) -> None:
-    """Raise ValueError unless ``method`` is one of ``METHODS``."""
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+def check_method(method: str, known: Sequence[str] = METHODS) -> None:
+    """Raise ValueError unless ``method`` is one of ``known``."""
+    if method not in known:
+        raise ValueError(f"unknown method {method!r}; choose from {', '.join(known)}")
 
 
 def fit(
@@ -150,10 +153,33 @@ def fit(
     if method in ARCHITECTURES:
         return train_classifier(method, real, fake, replace(training, seed=seed), device, progress)
     r_real, r_fake = (residuals_of(x, denoiser, crop, progress=progress).values for x in (real, fake))
-    provenance = {"denoiser": denoiser.name, "denoiser_sha256": denoiser.hash}
-    found: Fingerprint | SpectralFingerprint
-    if method == "dif":
-        found = fit_dif(r_real, r_fake, replace(plan, seed=seed), device=device, progress=progress)
-    else:
-        found = fit_marra18(r_real, r_fake) if method == "marra18" else fit_joslin20(r_real, r_fake)
-    return FingerprintDetector(replace(found, metadata={**found.metadata, **provenance}), denoiser)
+    if method == "joslin20":
+        return FingerprintDetector(with_filter(fit_joslin20(r_real, r_fake), denoiser), denoiser)
+    plan = replace(plan, seed=seed)
+    return FingerprintDetector(fit_pattern(method, r_real, r_fake, denoiser, plan, "", device, progress), denoiser)
+
+
+def fit_pattern(
+    method: str,
+    real: np.ndarray,
+    fake: np.ndarray,
+    denoiser: Denoiser,
+    plan: DifPlan = DifPlan(),
+    name: str = "",
+    device: str = "cpu",
+    progress: bool = False,
+) -> Fingerprint:
+    """Fingerprint of residuals (N, 3, H, W) by one of ``PATTERNS``; its metadata say whose residuals they are.
+
+    Raises
+    ------
+    ValueError
+        Residuals of another shape, too few of them.
+    """
+    found = fit_dif(real, fake, plan, name, device, progress) if method == "dif" else fit_marra18(real, fake, name)
+    return with_filter(found, denoiser)
+
+
+def with_filter(found: Found, denoiser: Denoiser) -> Found:
+    """The fingerprint, with the residual filter's name and hash in its metadata."""
+    return replace(found, metadata={**found.metadata, "denoiser": denoiser.name, "denoiser_sha256": denoiser.hash})

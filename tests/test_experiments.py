@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import grid, noise_images, with_pattern, write_images
 
+from difcore import methods
 from difcore.correlation import ncc
 from difcore.denoisers import load_denoiser
 from difcore.experiments import folders
@@ -51,7 +52,7 @@ class Spy:
         self.trained: list[np.ndarray] = []
         self.tested: list[np.ndarray] = []
         self.reals: list[np.ndarray] = []
-        fit, scores, cross = folders.fit_marra18, Fingerprint.scores, folders.cross_detection
+        fit, scores, cross = methods.fit_marra18, Fingerprint.scores, folders.cross_detection
 
         def spied_fit(real: np.ndarray, fake: np.ndarray, name: str) -> Fingerprint:
             self.trained += [*real, *fake]
@@ -66,7 +67,7 @@ class Spy:
             self.tested += [r for s in (*real, *fake) for r in s]
             return cross(patterns, real, fake)
 
-        monkeypatch.setattr(folders, "fit_marra18", spied_fit)
+        monkeypatch.setattr(methods, "fit_marra18", spied_fit)
         monkeypatch.setattr(folders, "cross_detection", spied_cross)
         monkeypatch.setattr(Fingerprint, "scores", spied_scores)
 

@@ -15,12 +15,11 @@ from difcore.correlation import cross_detection
 from difcore.denoisers import Denoiser
 from difcore.files import sha256_bytes
 from difcore.fingerprints import Fingerprint
-from difcore.fit import DifPlan, fit_dif, fit_marra18
+from difcore.fit import DifPlan
 from difcore.images import Skipped, find_generators
+from difcore.methods import PATTERNS, check_method, fit_pattern
 from difcore.residuals import ResidualSet, Source, residuals_of
 from difcore.stats import Detection, as_row, detection
-
-METHODS = ("dif", "marra18")
 
 
 @dataclass(frozen=True)
@@ -87,21 +86,6 @@ def unique_pair(
     return pair
 
 
-def fit(
-    x: Mapping[str, np.ndarray], denoiser: Denoiser, plan: DifPlan, method: str, name: str, device: str, progress: bool
-) -> Fingerprint:
-    """A fingerprint by one of ``METHODS`` that knows which residual filter it belongs to."""
-    real, fake = x["real"], x["fake"]
-    found = fit_dif(real, fake, plan, name, device, progress) if method == "dif" else fit_marra18(real, fake, name)
-    return replace(found, metadata={**found.metadata, "denoiser": denoiser.name, "denoiser_sha256": denoiser.hash})
-
-
-def check_method(method: str) -> None:
-    """Raise ValueError unless ``method`` is one of ``METHODS``."""
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
-
-
 def fit_folders(
     real: Path | str | Sequence[Path],
     fake: Path | str | Sequence[Path],
@@ -129,12 +113,12 @@ def fit_folders(
     FolderError, ImageError, ValueError
         Folders without images, no usable image, an unknown method, too few images, an image in both classes.
     """
-    check_method(method)
+    check_method(method, PATTERNS)
     sets = unique_pair(real, fake, denoiser, crop, jpeg, progress)
     rng = np.random.default_rng(plan.seed)
     index = {label: split(len(s), train, rng) for label, s in sets.items()}
     x = {label: sets[label].values[np.sort(index[label][0])] for label in sets}
-    fingerprint = fit(x, denoiser, plan, method, name, device, progress)
+    fingerprint = fit_pattern(method, x["real"], x["fake"], denoiser, plan, name, device, progress)
     fingerprint = replace(fingerprint, metadata={**fingerprint.metadata, "jpeg": jpeg})
     rest = {label: np.sort(index[label][1]) for label in sets}
     held_out = None
@@ -222,7 +206,7 @@ def cross_detect(
     FolderError, ImageError, ValueError
         As ``find_generators`` and ``fit_folders``; also if a class has no image left to test on.
     """
-    check_method(method)
+    check_method(method, PATTERNS)
     sets = {
         generator.name: unique_pair(generator.real_images(), generator.fake_images(), denoiser, crop, jpeg, progress)
         for generator in find_generators(root)
@@ -234,12 +218,10 @@ def cross_detect(
     tests = {name: {label: untrained(x, trained) for label, x in pair.items()} for name, pair in sets.items()}
     if empty := [f"{name} ({label})" for name, pair in tests.items() for label, x in pair.items() if not len(x)]:
         raise ValueError(f"too few images: none left to test on of {', '.join(empty)}")
-    patterns = {
-        name: fit(
-            {k: x.values[drawn[name][k]] for k, x in pair.items()}, denoiser, plan, method, name, device, progress
-        )
-        for name, pair in sets.items()
-    }
+    patterns = {}
+    for name, pair in sets.items():
+        real, fake = (pair[label].values[drawn[name][label]] for label in ("real", "fake"))
+        patterns[name] = fit_pattern(method, real, fake, denoiser, plan, name, device, progress)
     stack = torch.stack([p.pattern for p in patterns.values()])
     rho_real, rho_fake = cross_detection(stack, *([t[label] for t in tests.values()] for label in ("real", "fake")))
     rows: list[Mapping[str, object]] = []

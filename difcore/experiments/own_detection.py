@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from difcore.denoisers import Denoiser, load_denoiser
+from difcore.denoisers import Denoiser, load_denoiser, load_recorded
 from difcore.experiments.folders import detect_images
 from difcore.experiments.own import demo_folders, train_your_own
 from difcore.experiments.pools import MIN_TEST
@@ -53,12 +53,9 @@ class OwnDetection:
 def matching_filter(fingerprints: Sequence[Fingerprint], name: str) -> tuple[Denoiser, tuple[str, ...]]:
     """The filter called ``name`` in the precision the fingerprints were fitted with; a warning if there is none."""
     recorded = {f.metadata.get("denoiser_sha256") for f in fingerprints}
-    for rounded in (False, True):
-        denoiser = load_denoiser(name, bfloat16=rounded)
-        if denoiser.hash in recorded:
-            return denoiser, ()
+    denoiser = load_recorded(name, recorded)
     text = f"no fingerprint was fitted on residuals of {name}: correlations and decisions need not hold"
-    return load_denoiser(name), () if recorded <= {None} else (text,)
+    return denoiser, () if recorded <= {None} or denoiser.hash in recorded else (text,)
 
 
 def detect_your_own(
