@@ -26,7 +26,6 @@ from difcore.notebooks import Job, is_current, read_state, worker_environment
 from difcore.plan import BatchError, discover, plan_jobs, select
 from difcore.report import SYMBOLS, build_report, duration
 
-START_GAP_SECONDS = 2  # kernels choose their ports before they bind them: two at once may choose the same
 POLL_SECONDS = 0.2
 
 
@@ -127,8 +126,6 @@ def _run(
                 job = waiting.pop(0)
                 process, task = _start(job, folder / job.name, cwd, environment, display)
                 running[job.name] = process, task, time.perf_counter()
-                if waiting and len(running) < slots:
-                    time.sleep(START_GAP_SECONDS)
             time.sleep(POLL_SECONDS)
             for name, (process, task, started) in list(running.items()):
                 display.update(task, completed=time.perf_counter() - started)

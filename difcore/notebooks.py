@@ -12,12 +12,16 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from traitlets.config import Config
 
 from difcore.artefacts import NeedsData, artefact_files, clear_artefacts, plain, read_record, versions
 from difcore.files import DATA_DIR, PROJECT_DIR, atomic_json, atomic_text, sha256_bytes, sha256_file
@@ -124,6 +128,17 @@ def worker_environment(threads: int, data_root: Path | None) -> dict[str, str]:
     return environment
 
 
+@contextmanager
+def kernel_sockets() -> Iterator[Config]:
+    """Settings with which a kernel talks through files of its own, not through ports, where the system has such files.
+
+    A kernel chooses free ports before it binds them: two that start at once may choose the same.
+    """
+    with tempfile.TemporaryDirectory(prefix="difcore-") as folder:
+        own = {"transport": "ipc", "ip": str(Path(folder) / "kernel")}  # short: such a path has at most 107 characters
+        yield Config({"KernelManager": own} if os.name == "posix" else {})
+
+
 def execute(job: Job) -> dict[str, Any]:
     """Run the notebook with papermill; its status ("ok", "skipped" or "failed"), reason and traceback.
 
@@ -136,13 +151,15 @@ def execute(job: Job) -> dict[str, Any]:
     clear_artefacts(output)
     outcome = {"status": "ok", "reason": "", "traceback": ""}
     try:
-        papermill.execute_notebook(
-            job.notebook,
-            str(output / "executed.ipynb"),
-            parameters=dict(job.parameters),
-            progress_bar=False,
-            start_timeout=180,
-        )
+        with kernel_sockets() as config:
+            papermill.execute_notebook(
+                job.notebook,
+                str(output / "executed.ipynb"),
+                parameters=dict(job.parameters),
+                progress_bar=False,
+                start_timeout=180,
+                config=config,
+            )
     except PapermillExecutionError as error:
         if error.ename == NeedsData.__name__:
             outcome |= {"status": "skipped", "reason": str(error.evalue)}
