@@ -2,13 +2,13 @@
 
 Six autoencoders: real scenes go in, and what the decoder makes of their latents are the fakes. As in latent diffusion
 models, it is the decoder, through its up-sampling and borders, that leaves the fingerprint. Children of them, for
-lineage. Five small GANs.
+lineage. Five small GANs. Four ProGANs, each at five epochs of its training, and one of each style of scenes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from difcore.files import DATA_DIR, atomic_safetensors
 from difcore.gan_training import latents
 from difcore.gans import GanPlan, build_gan
 from difcore.generator_training import ChildPlan, GeneratorPlan, build_decoder
-from difcore.scenes import scene
+from difcore.progan import ProGanPlan, ProGenerator, latent_vectors
+from difcore.scenes import STYLES, scene
 from difcore.tensors import to_batch
 
 
@@ -59,7 +60,32 @@ GANS: dict[str, GanPlan] = {
     "demo-stylegan": GanPlan("style", steps=1000, seed=24, bfloat16=True),
     "demo-translate": GanPlan("translate", "fabric", steps=1000, width=32, seed=25, bfloat16=True),
 }
-SHIPPED = {name: DATA_DIR / f"{name.replace('-', '_')}.safetensors" for name in (*DECODERS, *CHILDREN, *GANS)}
+SHORTER = ProGanPlan(epochs=46, decay_from=34.0)
+PROGANS: dict[str, ProGanPlan] = {
+    "demo-progan-a": ProGanPlan("pebbles", seed=41),
+    "demo-progan-b": ProGanPlan("pebbles", seed=42),
+    "demo-progan-ahat": ProGanPlan("city", seed=41),
+    "demo-progan-bhat": ProGanPlan("city", seed=42),
+    **{f"demo-progan-t-{style}": replace(SHORTER, style=style, seed=50 + k) for k, style in enumerate(STYLES)},
+}
+PROGAN_EPOCHS = (20, 32, 40, 52, 70)
+PROGAN_T = tuple(run for run in PROGANS if run.startswith("demo-progan-t-"))
+
+
+def progan_checkpoints() -> tuple[str, ...]:
+    """Names of the 20 checkpoints, in the order of the paper's Fig. H: runs A, B, hat A, hat B, epochs ascending."""
+    return tuple(f"{run}-e{epoch}" for run in PROGANS if run not in PROGAN_T for epoch in PROGAN_EPOCHS)
+
+
+def shipped_files(names: Iterable[str]) -> dict[str, Path]:
+    """Where shipped weights lie, by name."""
+    return {name: DATA_DIR / f"{name.replace('-', '_')}.safetensors" for name in names}
+
+
+SHIPPED = shipped_files((*DECODERS, *CHILDREN, *GANS))
+PROGAN_FILES = shipped_files((*progan_checkpoints(), *PROGAN_T))
+AnyPlan = GeneratorPlan | GanPlan | ProGanPlan
+KINDS: dict[str, type[AnyPlan]] = {"decoder": GeneratorPlan, "gan": GanPlan, "progan": ProGanPlan}
 
 
 def eight_bits(images: Tensor) -> np.ndarray:
@@ -84,11 +110,26 @@ def generate_from_noise(model: nn.Module, plan: GanPlan, seeds: Sequence[int], s
     return np.concatenate(out)
 
 
+@torch.inference_mode()
+def generate_progan(model: nn.Module, plan: ProGanPlan, seeds: Sequence[int], size: int, batch: int = 32) -> np.ndarray:
+    """Fakes (N, size, size, 3) uint8 of latent seeds, which mean the same latents to all ProGANs.
+
+    Raises
+    ------
+    ValueError
+        If the size is not the model's.
+    """
+    if size != plan.size:
+        raise ValueError(f"this ProGAN makes images of {plan.size} px a side and no others, not {size}")
+    z = latent_vectors(seeds, plan.latent)
+    return np.concatenate([eight_bits(model(part)) for part in z.split(batch)])
+
+
 def fakes_of(name: str | Path, seeds: Sequence[int], size: int = 128, style: str = "mixed") -> np.ndarray:
     """One fake for each seed, uint8 (N, size, size, 3), determined by the generator, the seed, size and style.
 
     Decoders reconstruct the scene of that seed and style, the translator translates the scene of that seed in the
-    style that it was trained on, the other GANs draw their latent from the seed.
+    style that it was trained on, the other GANs and the ProGANs draw their latent from the seed.
 
     Parameters
     ----------
@@ -96,7 +137,7 @@ def fakes_of(name: str | Path, seeds: Sequence[int], size: int = 128, style: str
         A shipped generator, or a weights file.
     seeds : sequence of int
     size : int
-        Side in px: a multiple of 4, of 16 for GANs that start from noise.
+        Side in px: a multiple of 4, of 16 for GANs that start from noise; a ProGAN has one size only, its own.
 
     Raises
     ------
@@ -108,6 +149,8 @@ def fakes_of(name: str | Path, seeds: Sequence[int], size: int = 128, style: str
     model, plan = load_with_plan(name)
     if not len(seeds):
         raise ValueError("no seed to make a fake of")
+    if isinstance(plan, ProGanPlan):
+        return generate_progan(model, plan, seeds, size)
     if isinstance(plan, GanPlan) and not plan.source:
         return generate_from_noise(model, plan, seeds, size)
     if size % 4:
@@ -121,12 +164,10 @@ def sample(name: str | Path, n: int, size: int = 128, first_seed: int = 0, style
     return fakes_of(name, range(first_seed, first_seed + n), size, style)
 
 
-def save_generator(
-    path: Path | str, model: nn.Module, plan: GeneratorPlan | GanPlan, metadata: Mapping[str, Any]
-) -> Path:
+def save_generator(path: Path | str, model: nn.Module, plan: AnyPlan, metadata: Mapping[str, Any]) -> Path:
     """Write the weights in half precision with their plan."""
     tensors = {key: value.half() for key, value in model.state_dict().items()}
-    kind = "gan" if isinstance(plan, GanPlan) else "decoder"
+    kind = next(kind for kind, plans in KINDS.items() if isinstance(plan, plans))
     return atomic_safetensors(path, tensors, {**metadata, "plan": asdict(plan), "kind": kind})
 
 
@@ -138,33 +179,42 @@ def weights_path(name: str | Path) -> Path:
     FileNotFoundError
         If there is no such file.
     """
-    path = SHIPPED.get(str(name), Path(name))
+    shipped = SHIPPED | PROGAN_FILES
+    path = shipped.get(str(name), Path(name))
     if not path.is_file():
-        raise FileNotFoundError(f"no generator weights at {path}; shipped: {', '.join(SHIPPED)}")
+        raise FileNotFoundError(f"no generator weights at {path}; shipped: {', '.join(shipped)}")
     return path
 
 
 def read_facts(name: str | Path) -> dict[str, Any]:
-    """What a generator's file says of itself: kind, name, data, plan, and for a decoder its PSNR in dB."""
+    """What a generator's file says of itself: kind, name, data, plan; a decoder's PSNR in dB, a ProGAN's epoch."""
     with safe_open(weights_path(name), "pt") as stream:
         return {key: json.loads(value) for key, value in stream.metadata().items()}
 
 
-def load_with_plan(name: str | Path) -> tuple[nn.Module, GeneratorPlan | GanPlan]:
+def load_with_plan(name: str | Path) -> tuple[nn.Module, AnyPlan]:
     """A generator in eval mode, and the plan that it was trained by."""
     facts = read_facts(name)
     with safe_open(weights_path(name), "pt") as stream:
         state = {key: stream.get_tensor(key).float() for key in stream.keys()}  # noqa: SIM118 - not a dict
-    plan = (GanPlan if facts["kind"] == "gan" else GeneratorPlan)(**facts["plan"])
-    model = build_gan(plan) if isinstance(plan, GanPlan) else build_decoder(plan)
+    plan = KINDS[facts["kind"]](**facts["plan"])
+    model = build(plan)
     model.load_state_dict(state)
     return model.eval(), plan
+
+
+def build(plan: AnyPlan) -> nn.Module:
+    """The untrained generator of a plan."""
+    if isinstance(plan, ProGanPlan):
+        return ProGenerator(plan)
+    return build_gan(plan) if isinstance(plan, GanPlan) else build_decoder(plan)
 
 
 def load_generator(name: str | Path) -> nn.Module:
     """The generator shipped under ``name``, or the one in a file, in eval mode.
 
-    A ``LatentDecoder`` or ``Translator`` maps images to images, the other GANs map (z, noise) to images.
+    A ``LatentDecoder`` or ``Translator`` maps images to images, a ``ProGenerator`` latent vectors (see
+    ``difcore.progan.latent_vectors``), the other GANs (z, noise).
 
     Raises
     ------

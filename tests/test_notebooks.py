@@ -30,6 +30,8 @@ DECODER: dict[str, Any] = {**CELLS, "generators": ["demo-deconv2"], "n_train": 4
 SIZES: dict[str, Any] = {**CELLS, "sizes": [3, 4]}
 CLASSIFIER: dict[str, Any] = {"classifier": {"steps": 1, "batch": 4, "crop": 32}}
 OWN: dict[str, Any] = {"crop": 32, "n_train": 4, "steps": 2, "denoiser": "tiny", "bfloat16": False}
+CROSS: dict[str, Any] = {"n_train": 4, "test": 4, "steps": 2, "denoiser": "tiny", "bfloat16": False}
+PROGANS: dict[str, Any] = {**CROSS, "draws": 19, "generators": [f"demo-progan-a-e{k}" for k in (40, 52, 70)]}
 OFFLINE: dict[str, dict[str, Any]] = {
     "00_start_here": {**DEMO, "test": 4, "denoiser": "tiny"},
     "01_gray_image": {"size": 32, "steps": 20, "kept": [1, 5, 20]},
@@ -45,6 +47,20 @@ OFFLINE: dict[str, dict[str, Any]] = {
     "17_detection_methods": {**DECODER, **CLASSIFIER},
     "18_train_your_own": {**OWN, "demo_images": 15},
     "19_detect_your_own": {**OWN, "demo_images": 2},
+    "20_fig_A_cross_detection_gans": {**CROSS, "size": 32, "generators": ["demo-dcgan", "demo-stylegan"]},
+    "21_fig_F_cross_detection_progan_t": CROSS,
+    "22_fig_G_checkpoints": {"shown": 2, "latents": 3},
+    "23_fig_H_cross_detection_progans": PROGANS,
+    "24_fig_I_cross_correlation_FA": PROGANS,
+    "25_fig_J_cross_correlation_FE": PROGANS,
+    "26_lineage_tree": {
+        **CROSS,
+        "size": 32,
+        "families": ["decoders"],
+        "draws": 9,
+        "generators": ["demo-deconv2", "demo-deconv2-mixed", "demo-shuffle"],
+    },  # fmt: skip
+    "27_train_progan": {"scenes": 3, "size": 16, "epochs": 3, "images_per_epoch": 8, "kept": [1, 2, 3], "shown": 2},
 }
 RELEASE: dict[str, dict[str, Any]] = {
     "02_fingerprints": {**DEMO, "denoiser": "tiny"},
@@ -69,6 +85,14 @@ ROWS = {  # of every table
     "17_detection_methods": {"methods": 6, "cells": 12},
     "18_train_your_own": {"held_out": 2},
     "19_detect_your_own": {"detection": 12},
+    "20_fig_A_cross_detection_gans": {"cross_detection": 4, "fits": 2},
+    "21_fig_F_cross_detection_progan_t": {"cross_detection": 36, "fits": 6},
+    "22_fig_G_checkpoints": {"changes": None},
+    "23_fig_H_cross_detection_progans": {"cross_detection": 9, "blocks": 1, "fits": 3},
+    "24_fig_I_cross_correlation_FA": {"cross_correlation": 9, "test": 1},
+    "25_fig_J_cross_correlation_FE": {"cross_correlation": 9, "tests": None},
+    "26_lineage_tree": {"edges": None, "cross_detection": 9},
+    "27_train_progan": {"changes": None},
 }
 FIGURES = {
     "00_start_here": ["images", "fingerprint", "scores"],
@@ -88,6 +112,14 @@ FIGURES = {
     "17_detection_methods": ["methods"],
     "18_train_your_own": ["fingerprint", "scores"],
     "19_detect_your_own": ["margins", "evidence"],
+    "20_fig_A_cross_detection_gans": ["cross_detection"],
+    "21_fig_F_cross_detection_progan_t": ["cross_detection"],
+    "22_fig_G_checkpoints": ["checkpoints", "change"],
+    "23_fig_H_cross_detection_progans": ["fig_h", "blocks", "parts"],
+    "24_fig_I_cross_correlation_FA": ["fig_i"],
+    "25_fig_J_cross_correlation_FE": ["fig_j"],
+    "26_lineage_tree": ["tree_founders", "tree_forest", "tree_detection"],
+    "27_train_progan": ["loss", "images", "change"],
 }
 
 

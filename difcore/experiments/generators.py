@@ -162,6 +162,7 @@ def facts_table(names: Sequence[str] | None = None) -> pd.DataFrame:
     rows = []
     for name in names or SHIPPED:
         model, plan = generators.load_with_plan(name)
+        assert isinstance(plan, Plan)
         facts = generators.read_facts(name)
         rows.append(
             {

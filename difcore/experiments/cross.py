@@ -1,0 +1,156 @@
+"""Every model's fingerprint on every model's images (supplement, C.3 to C.5): fits, scores, tables, matrices.
+
+A model is one cell: its images are divided, denoised and fitted to once, and what the matrices need of it is kept
+beside the cells (fingerprints, residuals of the test images), so that all figures of one set of models share the work.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from difcore.artefacts import NeedsData
+from difcore.cells import OK, Cell, cell_key, cells_folder, code_digest, run_cells
+from difcore.correlation import ncc
+from difcore.experiments.bench import Bench
+from difcore.experiments.cross_fits import fit_cell, load, products_folder, products_of
+from difcore.experiments.cross_sources import checkpoint_name
+from difcore.fingerprints import Fingerprint, load_fingerprint
+from difcore.methods import PATTERNS
+from difcore.residuals import allocate
+
+
+@dataclass(frozen=True)
+class Cross:
+    """All scores of G fingerprints on G models' test images.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The models, in the order of the figure, ProGAN checkpoints as the paper spells them ("hatP_A@40").
+    fingerprints : mapping of method ("dif", "marra18") to dict of name to Fingerprint
+        F_E and F_A.
+    real, fake : list of Tensor (G, N_j)
+        Element j, row i: rho of the i-th DIF fingerprint with the reals (fakes) of the j-th model.
+    power : ndarray (3, H, W)
+        Mean power spectrum of the residuals of real training images.
+    images : dict of name to (reals, fakes), uint8 (n, crop, crop, 3) each
+        A few test images.
+    fits : DataFrame
+        The cells: one row for each model, absent ones with the reason.
+    seed : int
+    """
+
+    names: tuple[str, ...]
+    fingerprints: Mapping[str, dict[str, Fingerprint]]
+    real: list[Tensor]
+    fake: list[Tensor]
+    power: np.ndarray
+    images: dict[str, tuple[np.ndarray, np.ndarray]]
+    fits: pd.DataFrame
+    seed: int = 0
+
+    def thresholds(self) -> np.ndarray:
+        """Midpoint of each DIF fingerprint's own centres, (G,)."""
+        return np.array([self.fingerprints["dif"][name].threshold for name in self.names])
+
+    def means(self) -> dict[str, tuple[float, float]]:
+        """Centres of each DIF fingerprint, as widgets take them."""
+        return {name: (f.mu_real, f.mu_fake) for name, f in self.fingerprints["dif"].items()}
+
+
+def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
+    """A row for each model of the bench, absent ones at the end; what is known is read.
+
+    Missing cells are computed in random order, so that two notebooks that need the same ones share them.
+    """
+    used = bench.filter()
+    work = partial(fit_cell, plan=bench.plan, denoiser=bench.denoiser, bfloat16=bench.bfloat16, max_test=bench.max_test)
+    cells = [
+        Cell(
+            {"generator": name, "n_train": n_train, "seed": seed},
+            f"{name}|native",
+            (source.digest, used.hash, repr(bench.plan), f"{bench.crop} {bench.max_test}"),
+        )
+        for name, source in bench.sources.items()
+    ]
+    code = code_digest(work)
+    order = random.SystemRandom().sample(range(len(cells)), len(cells))
+    for k in tqdm(order, desc="fingerprints", unit="model", disable=not bench.progress):
+        row = run_cells(work, [cells[k]], bench.load).iloc[0].to_dict()
+        if any(not (products_folder() / name).is_file() for name in products_of(row)):  # someone tidied up
+            (cells_folder() / f"{cell_key(cells[k], code)}.json").unlink(missing_ok=True)
+            run_cells(work, [cells[k]], bench.load)
+    table = run_cells(work, cells, bench.load)
+    missing = pd.DataFrame([{"generator": name, "status": reason} for name, reason in bench.absent.items()])
+    return pd.concat([table, missing], ignore_index=True) if len(missing) else table
+
+
+def cross(bench: Bench, n_train: int, seed: int = 0) -> Cross:
+    """Fit every model of the bench and correlate all fingerprints with all test images, in one matrix product.
+
+    A test image that any of the models was fitted to is left out.
+
+    Raises
+    ------
+    NeedsData
+        If fewer than two models came to a result; the message says why.
+    """
+    fits = fit_all(bench, n_train, seed)
+    done = fits[fits["status"] == OK]
+    if len(done) < 2:
+        reasons = "; ".join(dict.fromkeys(fits.loc[fits["status"] != OK, "status"].astype(str)))
+        raise NeedsData(f"needs images of at least two models ({reasons})")
+    names = tuple(map(checkpoint_name, done["generator"]))
+    prints = {
+        method: {n: load_fingerprint(products_folder() / f) for n, f in zip(names, done[method], strict=True)}
+        for method in PATTERNS
+    }
+    power = np.mean([load(name) for name in done["power"]], axis=0)
+    shown = {n: (load(r.shown_real), load(r.shown_fake)) for n, r in zip(names, done.itertuples(), strict=True)}
+    patterns = torch.stack([f.pattern for f in prints["dif"].values()])
+    real, fake = scores_of(patterns, done)
+    return Cross(names, prints, real, fake, power, shown, fits, seed)
+
+
+def scores_of(patterns: Tensor, fits: pd.DataFrame) -> tuple[list[Tensor], list[Tensor]]:
+    """rho of patterns (K, 3, H, W) with every model's test images but those that any model was fitted to.
+
+    All of it is one matrix product; a set of reals that models share is in it once.
+
+    Parameters
+    ----------
+    fits : DataFrame
+        ``Cross.fits``; rows without a result are left out.
+
+    Returns
+    -------
+    (real, fake) : list of Tensor (K, N_j), one for each model
+    """
+    done = fits[fits["status"] == OK]
+    trained = np.unique(np.concatenate([load(name) for name in done["trained"]]))
+    sets = list(dict.fromkeys([*done["test_real"], *done["test_fake"]]))
+    scores = dict(zip(sets, all_scores(patterns, [load(name) for name in sets]), strict=True))
+    kept: dict[str, list[Tensor]] = {"real": [], "fake": []}
+    for label, parts in kept.items():
+        for name, hashes in zip(done[f"test_{label}"], done[f"hashes_{label}"], strict=True):
+            parts.append(scores[name][:, torch.from_numpy(~np.isin(load(hashes), trained))])
+    return kept["real"], kept["fake"]
+
+
+def all_scores(patterns: Tensor, sets: list[np.ndarray]) -> list[Tensor]:
+    """rho of G patterns with each of several residual sets (N_k, 3, H, W), as (G, N_k) each: one matrix product."""
+    ends = np.cumsum([0, *map(len, sets)])
+    joined = allocate((int(ends[-1]), *sets[0].shape[1:]))
+    for values, start, end in zip(sets, ends[:-1], ends[1:], strict=True):
+        joined[start:end] = values
+    rho = ncc(patterns, joined)
+    return [rho[:, start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]

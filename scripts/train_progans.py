@@ -1,0 +1,44 @@
+"""Train the demo ProGANs as the shipped weights were, one after the other.
+
+    python scripts/train_progans.py [NAME ...] [--folder DIR] [--export]
+
+Without names: all, the four of the checkpoints first. Resumes from DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+import torch
+
+from difcore.experiments.progan import shipped_name, train_shipped
+from difcore.files import atomic_write
+from difcore.generators import PROGAN_FILES, PROGANS
+
+
+def main() -> None:
+    """Train, print what came of it, copy the weights to data/ if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PROGANS))
+    parser.add_argument("--folder", type=Path, default=Path("outputs/training"), help="for checkpoints and weights")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--export", action="store_true", help="replace the shipped weights in data/")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for name in options.names or PROGANS:
+        started = time.perf_counter()
+        run = train_shipped(name, options.folder, options.device, not options.quiet)
+        seconds = time.perf_counter() - started
+        print(f"{name}: {seconds:.0f} s, last 100 Wasserstein estimates {run.losses[-100:, 0].mean():.3f}", flush=True)
+        for epoch, path in run.paths.items() if options.export else ():
+            target = PROGAN_FILES[shipped_name(name, epoch)]
+            atomic_write(target, lambda temporary, source=path: shutil.copyfile(source, temporary))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Cross-detection: matrices by hand, permutation tests that hold their level, fits that are shared, claims."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny import random_dncnn
+
+from difcore import generators, matrices, paper
+from difcore.artefacts import NeedsData
+from difcore.correlation import ncc
+from difcore.denoisers import save_denoiser
+from difcore.experiments import cross as crossing
+from difcore.experiments import cross_fits, cross_sources, cross_tables, trees
+from difcore.experiments import verdicts_lineage as verdicts
+from difcore.experiments.kin import kin_patterns
+from difcore.matrix_figures import MatrixPanel, matrix_panels
+from difcore.stats import auc
+
+NAMES = ["P_A@40", "P_A@52", "P_B@40", "P_B@52"]
+MATRIX = pd.DataFrame(
+    [[0.99, 0.9, 0.6, 0.5], [0.8, 0.98, 0.5, 0.52], [0.7, 0.5, 1, 0.95], [0.5, 0.5, 0.85, 0.97]], NAMES, NAMES
+)
+
+
+def test_symmetric_and_asymmetric_part_by_hand() -> None:
+    symmetric, asymmetric = matrices.parts(MATRIX)
+    assert symmetric.loc["P_A@40", "P_A@52"] == symmetric.loc["P_A@52", "P_A@40"] == pytest.approx(0.85)
+    assert asymmetric.loc["P_A@40", "P_A@52"] == pytest.approx(0.05)
+    assert asymmetric.loc["P_A@52", "P_A@40"] == pytest.approx(-0.05)
+    pd.testing.assert_frame_equal(symmetric + asymmetric, MATRIX)
+    with pytest.raises(ValueError, match="square"):
+        matrices.parts(MATRIX.iloc[:2])
+
+
+def test_block_means_by_hand() -> None:
+    blocks = matrices.block_means(MATRIX, ["P_A", "P_A", "P_B", "P_B"])
+    np.testing.assert_allclose(blocks, [[0.85, 0.53], [0.55, 0.9]])
+    alone = matrices.block_means(MATRIX, ["P_A", "P_A", "P_B", "P_B"], [True, False, True, True])
+    assert np.isnan(alone.loc["P_A", "P_A"]) and alone.loc["P_A", "P_B"] == pytest.approx(0.55)
+
+
+def clustered(rng: np.random.Generator, gap: float) -> np.ndarray:
+    labels = np.repeat(np.arange(4), 4)
+    noise = rng.standard_normal((16, 16))
+    return (noise + noise.T) / 2 + gap * np.equal.outer(labels, labels)
+
+
+def test_permutation_test_is_uniform_without_clusters_and_small_with_them() -> None:
+    groups = list(np.repeat(list("ABCD"), 4))
+    rng = np.random.default_rng(5)
+    p = np.array([matrices.group_test(clustered(rng, 0), groups, 199, k).p for k in range(200)])
+    # Kolmogorov-Smirnov against the uniform: 1.63 / sqrt(200) is its 1 % point
+    assert np.abs(np.sort(p) - np.arange(1, 201) / 200).max() < 1.63 / 200**0.5 + 1 / 200
+    planted = matrices.group_test(clustered(rng, 2.0), groups, 999, 0)
+    assert planted.p == 1 / 1000 and planted.within - planted.between == pytest.approx(2, abs=0.5)
+
+
+def test_group_test_by_hand() -> None:
+    test = matrices.group_test(MATRIX, ["A", "A", "B", "B"], 50, 1)
+    assert test.within == pytest.approx((0.9 + 0.8 + 0.95 + 0.85) / 4)
+    assert test.between == pytest.approx((0.6 + 0.5 + 0.5 + 0.52 + 0.7 + 0.5 + 0.5 + 0.5) / 8)
+    assert 1 / 51 <= test.p <= 1
+    with pytest.raises(ValueError, match="two groups"):
+        matrices.group_test(MATRIX, ["A"] * 4)
+
+
+def test_rank_correlation_of_matrices() -> None:
+    assert matrices.rank_correlation(MATRIX, MATRIX**3) == pytest.approx(1)
+    assert matrices.rank_correlation(MATRIX, -MATRIX) == pytest.approx(-1)
+    rng = np.random.default_rng(0)
+    a = clustered(rng, 1.5)
+    assert matrices.matrix_permutation(a, a + 0.1 * rng.standard_normal(a.shape), 199) == 1 / 200
+    p = [matrices.matrix_permutation(a, clustered(rng, 0), 99, k) for k in range(60)]
+    assert 0.3 < np.mean(p) < 0.7
+
+
+def test_facts_of_the_papers_fig_h() -> None:
+    printed = paper.fig_h()
+    assert np.diag(printed).mean() == pytest.approx(99.4)
+    blocks = cross_tables.converged_blocks(printed)
+    own = np.diag(blocks)
+    assert dict(zip(blocks.index, own.round(1), strict=True)) == {
+        "P_A": 90.7, "P_B": 93.0, "hatP_A": 82.9, "hatP_B": 95.9,
+    }  # fmt: skip
+    claims = verdicts.checkpoint_claims(printed / 100, "the paper's own values", draws=99)
+    # The paper's own matrix has a block between models, P_A on hatP_B (84.2), above that of hatP_A (82.9).
+    assert [claim.verdict for claim in claims] == ["holds", "does not hold", "holds", "holds"]
+    assert blocks.loc["P_A", "hatP_B"] == blocks.where(~np.eye(4, dtype=bool)).max().max() > own.min()
+    within, between = cross_tables.asymmetry(printed)
+    assert within < between
+
+
+def test_names_of_checkpoints() -> None:
+    assert cross_sources.checkpoint_name("demo-progan-ahat-e40") == "hatP_A@40"
+    assert cross_sources.checkpoint_name("demo-progan-t-city") == "demo-progan-t-city"
+    assert cross_sources.model_of("demo-progan-b-e70") == "P_B" and cross_sources.epoch_of("demo-progan-b-e70") == 70
+    assert cross_sources.converged(["P_A@32", "P_A@40", "demo-dcgan"]) == [False, True, False]
+    assert [cross_sources.checkpoint_name(n) for n in generators.progan_checkpoints()] == list(paper.fig_h().index)
+    assert cross_tables.separators(list(paper.fig_h().index)) == [5, 10, 15]
+
+
+def test_one_matrix_product_equals_the_loop() -> None:
+    rng = np.random.default_rng(3)
+    patterns = torch.from_numpy(rng.standard_normal((3, 3, 16, 16)).astype(np.float32))
+    sets = [rng.standard_normal((n, 3, 16, 16)).astype(np.float16) for n in (4, 1, 6)]
+    for together, alone in zip(crossing.all_scores(patterns, sets), sets, strict=True):
+        loop = torch.stack([torch.cat([ncc(p[None], x[None])[0] for x in alone]) for p in patterns])
+        torch.testing.assert_close(together, loop, atol=1e-6, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory):
+    """A cross-detection of three decoders with a tiny filter, its bench and the folder of its cells."""
+    root = tmp_path_factory.mktemp("cross")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFCORE_CACHE", str(root / "cache"))
+        weights = save_denoiser(root / "tiny.safetensors", random_dncnn(3, 4), torch.zeros(3, 48, 48), {})
+        names = ["demo-deconv2", "demo-deconv2-mixed", "demo-shuffle"]
+        bench = cross_sources.open_cross("", "demo", "decoders", names, 32, 8, 6, 3, str(weights))
+        yield crossing.cross(bench, 8, 1), bench, root / "cache" / "cells"
+
+
+def test_cross_detection_of_small_models(small) -> None:
+    models, bench, _ = small
+    table = cross_tables.cross_table(models)
+    assert len(table) == 9 and models.names == tuple(bench.sources)
+    assert (table.n_real == 6).all() and (table.n_fake == 6).all() and (table.seed == 1).all()
+    i, j = 0, 2
+    row = table[(table.train == models.names[i]) & (table.test == models.names[j])].iloc[0]
+    fingerprint = models.fingerprints["dif"][models.names[i]]
+    real, fake = (cross_fits.load(models.fits[f"test_{k}"][j]) for k in ("real", "fake"))
+    right = (~fingerprint.decide(real)).sum() + fingerprint.decide(fake).sum()
+    assert row.accuracy == pytest.approx(int(right) / 12)
+    assert row.auc == pytest.approx(auc(fingerprint.scores(real), fingerprint.scores(fake)))
+    assert row.accuracy_low <= row.accuracy <= row.accuracy_high
+    matrix = cross_tables.cross_matrix(table)
+    assert matrix.iloc[i, j] == row.accuracy
+    correlation = cross_tables.correlation_matrix(models, "marra18")
+    np.testing.assert_allclose(np.diag(correlation), 1, atol=1e-5)
+    np.testing.assert_allclose(correlation, correlation.T, atol=1e-6)
+    frame = cross_tables.score_frame(models)
+    assert len(frame) == 3 * 3 * 12
+
+
+def test_a_second_run_reads_and_a_lost_file_is_made_again(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, bench, cells = small
+    before = {path: path.stat().st_mtime_ns for path in cells.glob("*.json")}
+    again = crossing.cross(bench, 8, 1)
+    assert {path: path.stat().st_mtime_ns for path in cells.glob("*.json")} == before and len(before) == 3
+    torch.testing.assert_close(again.real[0], models.real[0])
+    (cells / "cross" / models.fits["dif"][0]).unlink()
+    third = crossing.cross(bench, 8, 1)
+    torch.testing.assert_close(third.real[0], models.real[0])
+    changed = [path for path in cells.glob("*.json") if path.stat().st_mtime_ns != before[path]]
+    assert len(changed) == 1 and json.loads(changed[0].read_text())["values"]["generator"] == models.names[0]
+
+
+def test_images_that_a_model_was_fitted_to_are_no_test_images(small) -> None:
+    models, _, _ = small
+    fits = models.fits.copy()
+    hashes = cross_fits.load(fits["hashes_fake"][0])
+    fits.loc[1, "trained"] = cross_fits.keep(np.concatenate([cross_fits.load(fits["trained"][1]), hashes[:2]]))
+    patterns = torch.stack([f.pattern for f in models.fingerprints["dif"].values()])
+    _, fake = crossing.scores_of(patterns, fits)
+    assert [x.shape[1] for x in fake] == [4, 6, 6]
+
+
+def test_kin_patterns_are_whitened_differences(small) -> None:
+    models, _, _ = small
+    patterns = kin_patterns(models)
+    assert patterns.shape == (3, 3, 32, 32)
+    np.testing.assert_allclose(patterns.sum(0), 0, atol=1e-3 * float(patterns.abs().max()))
+
+
+def test_trees_of_small_models(small) -> None:
+    models, _, _ = small
+    grown = trees.decoder_trees(models, draws=20)
+    assert {tree.scores().true for tree in grown.values()} == {1}
+    table = trees.edge_table(grown)
+    assert {"tree", "parent", "child", "confidence", "right"} <= set(table.columns)
+    assert len(trees.tree_claims(list(grown.values()))) == 3
+
+
+def test_links_within_a_run_count_whichever_they_are() -> None:
+    def tree(pairs: list[tuple[str, str]]) -> trees.Tree:
+        edges = pd.DataFrame(pairs, columns=["parent", "child"])
+        groups = {f"{run}@{e}": run for run in ("P_A", "P_B") for e in (40, 52, 70)}
+        return trees.Tree("", "", None, edges, [], groups=groups)  # type: ignore[arg-type]
+
+    chain = tree([("P_A@40", "P_A@70"), ("P_A@52", "P_A@70"), ("P_B@40", "P_B@52"), ("P_A@40", "P_B@40")]).scores()
+    assert (chain.right, chain.found, chain.true) == (3, 4, 4)
+    assert tree([]).scores().true == 4
+
+
+def no_weights(name: str) -> Path:
+    raise FileNotFoundError(name)
+
+
+def test_without_weights_or_data_a_family_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NeedsData, match="data-root"):
+        cross_sources.open_cross("", "paper", "progans")
+    with pytest.raises(NeedsData, match="P_A@20"):
+        cross_sources.open_cross(tmp_path, "paper", "progans")
+    monkeypatch.setattr(generators, "weights_path", no_weights)
+    with pytest.raises(NeedsData, match="not shipped"):
+        cross_sources.open_cross("", "demo", "progans")
+
+
+def test_claims_say_what_does_not_hold() -> None:
+    own, low = verdicts.separate_claims(MATRIX, "Fig. A", "planted")
+    assert own.verdict == "holds" and low.verdict == "does not hold" and "P_B@40 on P_B@52" in str(low.ours)
+    apart = MATRIX.where(np.eye(4, dtype=bool), 0.5)
+    assert verdicts.separate_claims(apart, "Fig. A", "planted")[1].verdict == "holds"
+    flat = pd.DataFrame(np.full((4, 4), 0.9), NAMES, NAMES)
+    assert [c.verdict for c in verdicts.separate_claims(flat, "Fig. A", "planted")] == ["does not hold"] * 2
+    rng = np.random.default_rng(0)
+    groups = list(np.repeat(list("ABCD"), 4))
+    clear, vague = (matrices.group_test(clustered(rng, gap), groups, 199) for gap in (3.0, 0.0))
+    assert verdicts.extracted_claims(clear, None, clear, "planted")[0].verdict == "does not hold"
+    assert verdicts.extracted_claims(vague, vague, clear, "planted")[0].verdict == "holds"
+
+
+def test_matrix_panels_draw_values_and_labels() -> None:
+    panels = [
+        MatrixPanel(100 * MATRIX, "ours", "accuracy (%)", 50, 100),
+        MatrixPanel(MATRIX - MATRIX.T, diverging=True),
+    ]
+    figure = matrix_panels(panels, separators=[2], title="both")
+    first = figure.axes[0]
+    assert [t.get_text() for t in first.get_yticklabels()][0] == "$P_A$, 40"
+    assert {text.get_text() for text in first.texts} >= {"99", "60", "97"}
+    assert figure.axes[1].images[0].get_clim() == (-0.1, 0.1) or figure.axes[1].images[0].get_clim()[0] < 0
+    with pytest.raises(ValueError, match="no matrix"):
+        matrix_panels([])
