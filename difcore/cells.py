@@ -2,20 +2,19 @@
 
 A cell is a mapping of JSON values, its row's first columns. What it gives is kept in one file, whose name is a hash of
 everything the numbers depend on, so that a killed run loses the cells it was at and notebooks share what they have in
-common. Cells go through joblib: ``with joblib.parallel_config(backend="dask"): ...`` sends them to a Dask cluster.
+common. Cells go through joblib, to the cores here or, if ``DIFCORE_DASK`` holds a scheduler's address, to a Dask
+cluster whose workers have difcore installed; nothing but the cells' data and results need travel.
 """
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,9 @@ from tqdm.auto import tqdm
 
 import difcore
 from difcore.artefacts import plain
-from difcore.files import PROJECT_DIR, atomic_json, sha256_bytes, sha256_file
+from difcore.files import PROJECT_DIR, atomic_json, sha256_bytes
 from difcore.leakage import LeakageError
+from difcore.source_digest import code_digest
 
 OK = "ok"
 Work = Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
@@ -70,46 +70,8 @@ def cell_key(cell: Cell, code: str) -> str:
     return sha256_bytes(json.dumps(facts, sort_keys=True).encode())
 
 
-def code_digest(work: Work) -> str:
-    """SHA-256 of the source of ``work``'s module and of all difcore modules that it imports, directly or not.
-
-    A change in what draws or reports leaves the cells valid; a change in what computes them does not.
-    """
-    function = work.func if isinstance(work, partial) else work
-    source = inspect.getsourcefile(inspect.unwrap(function))
-    waiting = [Path(source)] if source and Path(source).is_file() else []
-    hashes: dict[str, str] = {}
-    while waiting:
-        path = waiting.pop()
-        if str(path) not in hashes:
-            hashes[str(path)] = sha256_file(path)
-            waiting += imported(path)
-    return sha256_bytes(json.dumps([function.__qualname__, sorted(hashes.values())]).encode())
-
-
-def imported(path: Path) -> list[Path]:
-    """Files of the difcore modules that a Python file imports, anywhere in it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    found = (module_file(name) for name in sorted(names) if name.split(".")[0] == "difcore")
-    return [path for path in found if path is not None]
-
-
-def module_file(name: str) -> Path | None:
-    """Source of a module, or None where the name is not one (a function of a module, say)."""
-    try:
-        spec = find_spec(name)
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec is not None and spec.origin else None
-
-
-def compute(work: Work, data: Any, cell: Cell, path: Path) -> dict[str, Any]:
-    """One cell: its record, also when it fails, written to ``path``.
+def compute(work: Work, data: Any, cell: Cell) -> dict[str, Any]:
+    """One cell: its record, also when it fails.
 
     Raises
     ------
@@ -127,9 +89,7 @@ def compute(work: Work, data: Any, cell: Cell, path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever it is, the other cells are worth having
         record["status"] = f"failed: {type(error).__name__}: {error}"
     record["seconds"] = round(time.perf_counter() - started, 3)
-    record = plain(record)
-    atomic_json(path, record)
-    return record
+    return plain(record)
 
 
 def read_cell(path: Path) -> dict[str, Any] | None:
@@ -186,9 +146,11 @@ def run_cells(
         task = partial(compute, work, load_or_fail(load, name))
         if isinstance(task.args[1], Failure):
             task = partial(compute, fail, task.args[1])
-        for k, record in results(task, chosen, cells, paths, n_jobs):
-            records[k] = record
-            bar.update()
+        with cluster():
+            for k, record in results(task, chosen, cells, n_jobs):
+                records[k] = record
+                atomic_json(paths[k], record)  # here: workers of a cluster need not share the disk
+                bar.update()
     bar.close()
     rows = [row_of(record) for record in records if record is not None]
     return pd.DataFrame(rows)
@@ -216,26 +178,37 @@ def fail(failure: Failure, values: Mapping[str, Any]) -> Mapping[str, Any]:
     raise NotEnough(failure.reason)
 
 
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Within, joblib sends its work to the Dask cluster of ``DIFCORE_DASK``, if there is one.
+
+    Raises
+    ------
+    OSError
+        If no scheduler answers.
+    """
+    address = os.environ.get("DIFCORE_DASK")
+    if not address:
+        yield
+        return
+    from distributed import Client  # slow to import
+
+    with Client(address), joblib.parallel_config(backend="dask"):
+        yield
+
+
 def results(
-    task: Callable[[Cell, Path], dict[str, Any]],
-    chosen: Sequence[int],
-    cells: Sequence[Cell],
-    paths: Sequence[Path],
-    n_jobs: int,
+    task: Callable[[Cell], dict[str, Any]], chosen: Sequence[int], cells: Sequence[Cell], n_jobs: int
 ) -> Iterable[tuple[int, dict[str, Any]]]:
     """(index, record) of the chosen cells as they are done."""
-
-    def numbered(k: int) -> Any:
-        return joblib.delayed(with_index)(k, task, cells[k], paths[k])
-
     # None leaves the number of jobs to joblib.parallel_config, and is 1 without it.
     parallel = joblib.Parallel(n_jobs=None if n_jobs == 1 else n_jobs, return_as="generator_unordered")
-    return parallel(numbered(k) for k in chosen)
+    return parallel(joblib.delayed(with_index)(k, task, cells[k]) for k in chosen)
 
 
-def with_index(k: int, task: Callable[[Cell, Path], dict[str, Any]], cell: Cell, path: Path) -> tuple[int, Any]:
+def with_index(k: int, task: Callable[[Cell], dict[str, Any]], cell: Cell) -> tuple[int, Any]:
     """The cell's record with its place in the table."""
-    return k, task(cell, path)
+    return k, task(cell)
 
 
 def row_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import joblib
 import pytest
+from distributed import LocalCluster
 
 import difcore
 from difcore import cells
-from difcore.cells import Cell, NotEnough, cell_key, code_digest, run_cells
+from difcore.cells import Cell, NotEnough, cell_key, run_cells
 from difcore.files import PROJECT_DIR
 from difcore.leakage import LeakageError
+from difcore.source_digest import code_digest, imported
 
 CALLS: list[int] = []
 
@@ -142,7 +145,7 @@ def test_the_code_of_a_cell_is_its_module_and_what_that_imports() -> None:
         path = waiting.pop()
         if path not in files:
             files.add(path)
-            waiting += cells.imported(path)
+            waiting += imported(path)
     names = {path.stem for path in files}
     assert {"methods", "fit", "priors", "classifiers", "residuals", "denoisers", "scenes", "generators"} <= names
     assert not names & {"plots", "charts", "widgets", "report", "verdicts_detection"}  # drawing changes no number
@@ -162,6 +165,26 @@ def test_the_users_backend_is_used(tmp_path: Path) -> None:
         table = run_cells(square, grid(*range(6)), folder=tmp_path)
     assert list(table["square"]) == [x * x for x in range(6)]
     assert sorted(CALLS) == list(range(6))
+
+
+@pytest.mark.slow
+def test_cells_go_to_a_dask_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address=None
+    )  # of one thread, joblib would use none
+    with one:
+        monkeypatch.setenv("DIFCORE_DASK", one.scheduler_address)
+        table = run_cells(square, grid(1, -1, 2), lambda name: name, tmp_path)
+    assert table["status"].str.startswith("failed").tolist() == [False, True, False]
+    assert list(table["square"].dropna()) == [1, 4]
+    assert CALLS == []  # not in this process
+    assert len(list(tmp_path.iterdir())) == 3  # kept on this side
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFCORE_DASK", "tcp://127.0.0.1:1")
+    with dask.config.set({"distributed.comm.timeouts.connect": "100ms"}), pytest.raises(OSError), cells.cluster():
+        pass
 
 
 def test_progress_is_shown_with_what_is_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
