@@ -163,7 +163,8 @@ def scene(seed: int, size: int = 256, style: str = "mixed") -> np.ndarray:
         raise ValueError(f"a scene needs at least 16 px a side, got {size}")
     rng = np.random.default_rng([seed, sorted(STYLES).index(style)])
     full = bayer_camera(dead_leaves(size + 2 * MARGIN, rng, STYLES[style]), rng)
-    return np.ascontiguousarray(full[MARGIN:-MARGIN, MARGIN:-MARGIN])
+    y, x = MARGIN - rng.integers(2, size=2)  # a crop begins anywhere on the sensor: no phase of its mosaic is common
+    return np.ascontiguousarray(full[y : y + size, x : x + size])
 
 
 def scenes(count: int, size: int = 256, style: str = "mixed", first_seed: int = 0) -> Iterator[np.ndarray]:

@@ -32,6 +32,15 @@ def test_a_scene_is_a_function_of_its_arguments() -> None:
     assert np.array_equal(next(scenes(1, 48, first_seed=7)), first)
 
 
+def test_scenes_share_no_phase_of_the_mosaic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the lattice of the mosaic would be a fingerprint of all scenes, and any detector could live on it."""
+    monkeypatch.setattr(
+        "difcore.scenes.bayer_camera", lambda image, rng: np.moveaxis(np.indices(image.shape[:2]), 0, -1) % 2
+    )
+    phases = [tuple(scene(seed, 16)[0, 0]) for seed in range(32)]
+    assert len(set(phases)) == 4 and max(map(phases.count, phases)) < 20
+
+
 def test_seeds_and_styles_give_other_scenes() -> None:
     different = [scene(seed, 32) for seed in range(4)] + [scene(0, 32, style) for style in STYLES if style != "mixed"]
     for k, image in enumerate(different):
