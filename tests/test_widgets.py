@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from difcore import widgets
+from difcore.cross_widgets import cross_explorer
+from difcore.progan_widgets import epoch_explorer
 
 RNG = np.random.default_rng(1)
 PATTERNS = {name: RNG.standard_normal((3, 32, 32)) for name in ("mj", "sd14")}
@@ -109,6 +111,31 @@ def test_matrix_explorer_shows_cell_patterns_and_scores() -> None:
     assert_each_control_redraws(box, {"Row": "mj", "Column": "mj"})
     assert "MJ and MJ: 0.700" in all_text(box)
     assert len(pngs(widgets.matrix_explorer(matrix))) == 1
+
+
+def test_cross_explorer_shows_both_directions_and_images() -> None:
+    matrix = pd.DataFrame([[0.99, 0.6], [0.75, 0.98]], index=["mj", "sd14"], columns=["mj", "sd14"])
+    images = {name: tuple(RNG.integers(0, 256, (2, 3, 16, 16, 3), dtype=np.uint8)) for name in PATTERNS}
+    box = cross_explorer(matrix, PATTERNS, scores(), MEANS, images, vmin=50, vmax=100, fmt=".0f")
+    control(box, "Fingerprint of").value, control(box, "Images of").value = "mj", "sd14"
+    assert "MJ on SD 1.4: 60.0; back: 75.0" in all_text(box)
+    assert len(pngs(box)) == 5  # matrix, patterns, both histograms, images
+    control(box, "Fingerprint of").value = "sd14"
+    assert "SD 1.4 on SD 1.4: 98.0" in all_text(box)
+    assert len(pngs(box)) == 4  # on the diagonal there is one histogram
+
+
+def test_epoch_explorer_slides_over_the_epochs() -> None:
+    runs = {
+        run: {epoch: RNG.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8) for epoch in (20, 70)} for run in ("a", "b")
+    }
+    box = epoch_explorer(runs)
+    show = "change × 4 since the one before"
+    assert_each_control_redraws(box, {"Show": show, "Training": "b"})
+    before = pngs(box)
+    control(box, "Show").value = "images"
+    control(box, "Checkpoint").value = 1
+    assert pngs(box) != before
 
 
 def test_evidence_explorer() -> None:

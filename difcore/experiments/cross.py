@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from difcore.artefacts import NeedsData
-from difcore.cells import OK, Cell, cell_key, cells_folder, code_digest, run_cells
+from difcore.cells import OK, Cell, cell_key, cells_folder, run_cells
 from difcore.correlation import ncc
 from difcore.experiments.bench import Bench
 from difcore.experiments.cross_fits import fit_cell, load, products_folder, products_of
@@ -26,6 +26,7 @@ from difcore.experiments.cross_sources import checkpoint_name
 from difcore.fingerprints import Fingerprint, load_fingerprint
 from difcore.methods import PATTERNS
 from difcore.residuals import allocate
+from difcore.source_digest import code_digest
 
 
 @dataclass(frozen=True)
