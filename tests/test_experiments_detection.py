@@ -23,6 +23,7 @@ from difcore.experiments.detecting import good
 from difcore.experiments.pools import MIN_TEST, Pool, Sets, divide, make_pool, without_copies
 from difcore.experiments.sources import Source, demo_sources, folder_sources
 from difcore.experiments.summaries import bars, matrix, mean_of, over_seeds, paired_gap
+from difcore.experiments.verdicts import judge_gap
 from difcore.files import PROJECT_DIR
 from difcore.images import FolderError, ImageError, through_jpeg
 from difcore.leakage import LeakageError, check_disjoint, copies, trace
@@ -406,6 +407,18 @@ def test_consistency_claims_follow_the_numbers() -> None:
     ] * 2
     turned = verdicts.consistency_claims(draws((0.6, 0.6, 0.61), (0.7, 0.9, 0.8)), "x")
     assert [c.verdict for c in turned] == ["does not hold"] * 2
+
+
+def test_a_gap_whose_interval_includes_0_says_so() -> None:
+    sure, open_, wrong = (
+        judge_gap("better", "yes", "ours", gap, "it is worse")
+        for gap in ((0.1, 0.05, 0.2), (0.1, -0.1, 0.3), (-0.1,) * 3)
+    )
+    assert (sure.verdict, sure.why) == ("holds", "")
+    assert open_.verdict == "holds" and open_.why == "by the mean alone, the interval includes 0"
+    assert (wrong.verdict, wrong.why) == ("does not hold", "it is worse")
+    unknown = judge_gap("better", "yes", "ours", (-0.1, float("nan"), float("nan")), "it is worse")
+    assert unknown.why == "it is worse; by the mean alone, the interval includes 0"
 
 
 def test_method_claims_name_every_comparator() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,16 @@ DEMO = "demo data: procedural scenes and a small decoder, not the paper's genera
 def judge(text: str, paper: str | float | None, ours: str | float | None, holds: bool, otherwise: str) -> Claim:
     """A claim that holds, or does not for the reason ``otherwise``."""
     return Claim(text, paper, ours, "holds" if holds else "does not hold", "" if holds else otherwise)
+
+
+def judge_gap(
+    text: str, paper: str | float | None, ours: str, gap: tuple[float, float, float], otherwise: str
+) -> Claim:
+    """A claim that a gap (mean, low, high) is above 0; if its interval does not say which side, ``why`` does."""
+    claim = judge(text, paper, ours, gap[0] > 0, otherwise)
+    if gap[1] > 0 or gap[2] < 0:
+        return claim
+    return replace(claim, why=f"{claim.why}; by the mean alone, the interval includes 0".removeprefix("; "))
 
 
 def percent(value: float, low: float | None = None, high: float | None = None) -> str:

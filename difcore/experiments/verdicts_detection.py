@@ -15,7 +15,7 @@ from difcore.artefacts import Claim
 from difcore.cells import OK
 from difcore.experiments.detecting import good
 from difcore.experiments.summaries import MEAN, matrix, mean_of, paired_gap
-from difcore.experiments.verdicts import judge, percent
+from difcore.experiments.verdicts import judge, judge_gap, percent
 from difcore.paper import (
     CLAIMS,
     DISPLAY,
@@ -63,7 +63,8 @@ def filter_claims(table: pd.DataFrame, data: str) -> list[Claim]:
             continue
         gap = paired_gap(part, "filter", HIGH_PASS, DNCNN)
         ours = f"{percent(means[HIGH_PASS])} against {percent(means[DNCNN])}, {points(gap)}"
-        claims.append(judge(text, paper, ours, means[HIGH_PASS] < means[DNCNN], "the high-pass is not worse here"))
+        better = (-gap[0], -gap[2], -gap[1])
+        claims.append(judge_gap(text, paper, ours, better, "the high-pass is not worse here"))
     best = mean_of(table[table["filter"] == DNCNN], "method")
     text = f"With DnCNN, DIF is better than Marra18 and Joslin20 (on {data})"
     paper = ", ".join(f"{method} {printed[DNCNN]} %" for method, printed in TABLE_A.items())
@@ -214,7 +215,7 @@ def method_claims(table: pd.DataFrame, data: str) -> list[Claim]:
         gap = paired_gap(table, "method", "DIF", name)
         ours = f"{percent(means['DIF'])} against {percent(means[name])}, {points(gap)}"
         text = f"DIF is better than {name} trained on the same images (on {data})"
-        claims.append(judge(text, CLAIMS["few_samples"].text, ours, gap[0] > 0, "it is not, here"))
+        claims.append(judge_gap(text, CLAIMS["few_samples"].text, ours, gap, "it is not, here"))
     return claims or [unmeasured(CLAIMS["few_samples"].text, None, "needs DIF and another method")]
 
 
