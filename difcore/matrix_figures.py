@@ -115,6 +115,7 @@ def draw_matrix(axes: Axes, panel: MatrixPanel, separators: Sequence[int], cell:
     for tick in axes.get_xticklabels():
         tick.set(rotation=45, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0)
+    axes.yaxis.labelpad = 10  # formulas reach farther than their boxes
     axes.spines[:].set_visible(False)
     for k in separators:
         if k < values.shape[0]:
