@@ -267,3 +267,10 @@ def test_a_fit_that_does_not_set_out_is_begun_again_and_the_best_is_kept(monkeyp
     gaps = [0.002, 0.012, 0.005]
     assert run() == (pytest.approx(0.012), 3)
     assert cross_fits.own_seed(0, "demo-x") != cross_fits.own_seed(0, "demo-y") != cross_fits.own_seed(1, "demo-y")
+
+
+def test_a_test_by_training_run_needs_two_runs_and_two_checkpoints_of_one() -> None:
+    assert cross_tables.run_test(MATRIX, 99, 0).within == pytest.approx(np.mean([0.9, 0.8, 0.95, 0.85]))
+    for names in (NAMES[:2], NAMES[1:3]):
+        with pytest.raises(NeedsData, match="needs two training runs"):
+            cross_tables.run_test(MATRIX.loc[names, names], 99, 0)

@@ -31,7 +31,12 @@ SIZES: dict[str, Any] = {**CELLS, "sizes": [3, 4]}
 CLASSIFIER: dict[str, Any] = {"classifier": {"steps": 1, "batch": 4, "crop": 32}}
 OWN: dict[str, Any] = {"crop": 32, "n_train": 4, "steps": 2, "denoiser": "tiny", "bfloat16": False}
 CROSS: dict[str, Any] = {"n_train": 4, "test": 4, "steps": 2, "denoiser": "tiny", "bfloat16": False}
-PROGANS: dict[str, Any] = {**CROSS, "draws": 19, "generators": [f"demo-progan-a-e{k}" for k in (40, 52, 70)]}
+CHECKPOINTS = ["demo-progan-a-e52", "demo-progan-a-e70", "demo-progan-b-e70"]
+PROGANS: dict[str, Any] = {**CROSS, "draws": 19, "generators": CHECKPOINTS}
+    **CROSS,
+    "draws": 19,
+    "generators": [f"demo-progan-{k}" for k in ("a-e52", "a-e70", "b-e70")],
+}
 OFFLINE: dict[str, dict[str, Any]] = {
     "00_start_here": {**DEMO, "test": 4, "denoiser": "tiny"},
     "01_gray_image": {"size": 32, "steps": 20, "kept": [1, 5, 20]},
@@ -88,7 +93,7 @@ ROWS = {  # of every table
     "20_fig_A_cross_detection_gans": {"cross_detection": 4, "fits": 2},
     "21_fig_F_cross_detection_progan_t": {"cross_detection": 36, "fits": 6},
     "22_fig_G_checkpoints": {"changes": None},
-    "23_fig_H_cross_detection_progans": {"cross_detection": 9, "blocks": 1, "fits": 3},
+    "23_fig_H_cross_detection_progans": {"cross_detection": 9, "blocks": 4, "fits": 3},
     "24_fig_I_cross_correlation_FA": {"cross_correlation": 9, "test": 1},
     "25_fig_J_cross_correlation_FE": {"cross_correlation": 9, "tests": None},
     "26_lineage_tree": {"edges": None, "cross_detection": 9},

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from difcore.artefacts import NeedsData
 from difcore.correlation import ncc
 from difcore.experiments.cross import Cross
 from difcore.experiments.cross_sources import converged, model_of
-from difcore.matrices import block_means, parts
+from difcore.matrices import GroupTest, block_means, group_test, parts
 from difcore.stats import as_row, detection
 
 
@@ -52,6 +53,20 @@ def pair_table(matrix: pd.DataFrame, value: str) -> pd.DataFrame:
 def runs_of(names: Sequence[str]) -> list[str]:
     """The training run of each checkpoint."""
     return [model_of(name) for name in names]
+
+
+def run_test(matrix: pd.DataFrame, draws: int, seed: int) -> GroupTest:
+    """``group_test`` of a matrix of checkpoints by training run.
+
+    Raises
+    ------
+    NeedsData
+        Unless there are two runs, and two checkpoints of one.
+    """
+    runs = runs_of(list(matrix.index))
+    if len(set(runs)) < 2 or len(set(runs)) == len(runs):
+        raise NeedsData(f"needs two training runs, and two checkpoints of one, not {', '.join(matrix.index)}")
+    return group_test(matrix, runs, draws, seed)
 
 
 def converged_blocks(matrix: pd.DataFrame) -> pd.DataFrame:
