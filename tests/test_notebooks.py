@@ -33,10 +33,6 @@ OWN: dict[str, Any] = {"crop": 32, "n_train": 4, "steps": 2, "denoiser": "tiny",
 CROSS: dict[str, Any] = {"n_train": 4, "test": 4, "steps": 2, "denoiser": "tiny", "bfloat16": False}
 CHECKPOINTS = ["demo-progan-a-e52", "demo-progan-a-e70", "demo-progan-b-e70"]
 PROGANS: dict[str, Any] = {**CROSS, "draws": 19, "generators": CHECKPOINTS}
-    **CROSS,
-    "draws": 19,
-    "generators": [f"demo-progan-{k}" for k in ("a-e52", "a-e70", "b-e70")],
-}
 OFFLINE: dict[str, dict[str, Any]] = {
     "00_start_here": {**DEMO, "test": 4, "denoiser": "tiny"},
     "01_gray_image": {"size": 32, "steps": 20, "kept": [1, 5, 20]},
