@@ -65,7 +65,7 @@ def family_tree(
     places = forest_layout(names, pairs)
     width = max(x for x, _ in places.values()) + 1
     depth = max(-y for _, y in places.values()) + 1
-    figure = new_figure(max(4.0, COLUMN * width + 0.2), ROW * (depth - 1) + 0.9)
+    figure = new_figure(max(4.0, COLUMN * width + 0.2), max(1.4, ROW * (depth - 1) + 0.9))
     axes = figure.subplots()
     graph = nx.DiGraph()
     graph.add_nodes_from(names)

@@ -192,6 +192,8 @@ def test_artefacts(output: Path) -> None:
     assert sorted(record["figures"]) == sorted(FIGURES[name])
     for key, rows in ROWS[name].items():
         table = pd.read_csv(output / f"{key}.csv")
+        if key == "edges" and table.empty:
+            continue  # four images of each model may show no kinship
         assert len(table) > 0 if rows is None else len(table) == rows
         assert not table.isna().all().any()
     for key in FIGURES[name]:
