@@ -109,6 +109,7 @@ def run_cells(
     n_jobs: int = 1,
     progress: bool = False,
     title: str = "cells",
+    code: str = "",
 ) -> pd.DataFrame:
     """``work(data, values)`` for every cell, as one tidy table in the cells' order.
 
@@ -125,6 +126,8 @@ def run_cells(
         Cells at a time, as joblib counts (-1: one per core). 1 lets ``joblib.parallel_config`` decide.
     progress : bool
         Show a bar with the time that remains.
+    code : str
+        ``code_digest(work)``, where it is known already.
 
     Returns
     -------
@@ -135,7 +138,7 @@ def run_cells(
     ------
     LeakageError
     """
-    home, code = Path(folder) if folder else cells_folder(), code_digest(work)
+    home, code = Path(folder) if folder else cells_folder(), code or code_digest(work)
     paths = [home / f"{cell_key(cell, code)}.json" for cell in cells]
     records = [read_cell(path) for path in paths]
     missing = [k for k, record in enumerate(records) if record is None]
@@ -178,6 +181,11 @@ def fail(failure: Failure, values: Mapping[str, Any]) -> Mapping[str, Any]:
     raise NotEnough(failure.reason)
 
 
+def cluster_address() -> str:
+    """``DIFCORE_DASK``: the scheduler's address, empty without a cluster."""
+    return os.environ.get("DIFCORE_DASK", "")
+
+
 @contextmanager
 def cluster() -> Iterator[None]:
     """Within, joblib sends its work to the Dask cluster of ``DIFCORE_DASK``, if there is one.
@@ -187,8 +195,7 @@ def cluster() -> Iterator[None]:
     OSError
         If no scheduler answers.
     """
-    address = os.environ.get("DIFCORE_DASK")
-    if not address:
+    if not (address := cluster_address()):
         yield
         return
     from distributed import Client  # slow to import

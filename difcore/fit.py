@@ -126,7 +126,7 @@ def fit_dif(
     torch.manual_seed(plan.seed)
     model = channels_last(build_prior(plan.prior), device).train()
     z = torch.rand(1, IN_CHANNELS, *padded).mul_(0.1).to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, fused=True)
     average = torch.zeros(shape, device=device)
     history: list[tuple[float, float, float]] = []
     best, best_step = -np.inf, 0

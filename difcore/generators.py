@@ -8,7 +8,7 @@ lineage. Five small GANs. Four ProGANs, each at five epochs of its training, and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,18 @@ def generate_progan(model: nn.Module, plan: ProGanPlan, seeds: Sequence[int], si
     return np.concatenate([eight_bits(model(part)) for part in z.split(batch)])
 
 
-def fakes_of(name: str | Path, seeds: Sequence[int], size: int = 128, style: str = "mixed") -> np.ndarray:
+def rendered(seeds: Sequence[int], size: int, style: str) -> np.ndarray:
+    """The scenes of some seeds, uint8 (n, size, size, 3)."""
+    return np.stack([scene(seed, size, style) for seed in seeds])
+
+
+def fakes_of(
+    name: str | Path,
+    seeds: Sequence[int],
+    size: int = 128,
+    style: str = "mixed",
+    scenes_of: Callable[[Sequence[int], int, str], np.ndarray] = rendered,
+) -> np.ndarray:
     """One fake for each seed, uint8 (N, size, size, 3), determined by the generator, the seed, size and style.
 
     Decoders reconstruct the scene of that seed and style, the translator translates the scene of that seed in the
@@ -138,6 +149,8 @@ def fakes_of(name: str | Path, seeds: Sequence[int], size: int = 128, style: str
     seeds : sequence of int
     size : int
         Side in px: a multiple of 4, of 16 for GANs that start from noise; a ProGAN has one size only, its own.
+    scenes_of : callable
+        Gives scenes, of seeds, size and style, where they are kept somewhere.
 
     Raises
     ------
@@ -156,7 +169,7 @@ def fakes_of(name: str | Path, seeds: Sequence[int], size: int = 128, style: str
     if size % 4:
         raise ValueError(f"sides must be multiples of 4 px, not {size}")
     style = plan.source if isinstance(plan, GanPlan) else style
-    return generate(model, np.stack([scene(seed, size, style) for seed in seeds]))
+    return generate(model, scenes_of(seeds, size, style))
 
 
 def sample(name: str | Path, n: int, size: int = 128, first_seed: int = 0, style: str = "mixed") -> np.ndarray:

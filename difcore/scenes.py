@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+BLOCK = 128  # leaves looked at together
 MARGIN = 8  # px rendered beyond the crop so that blur and demosaicking see no border
 
 
@@ -94,14 +95,10 @@ def dead_leaves(size: int, rng: np.random.Generator, style: SceneStyle = SceneSt
     centre = rng.uniform(-0.1 * size, 1.1 * size, (count, 2))
     hue = (scene_hue + palette_width * (rng.random(count) - 0.5)) % 1
     colour = hue_to_rgb(hue, rng.beta(1.6, 2.5, count), rng.beta(1.3, 1.3, count) * 0.9 + 0.05).astype(np.float32)
-    for i in range(count):
-        if i % 64 == 63 and not bare.any():
-            break
-        r = radii[i]
-        y0, x0 = np.maximum(0, np.floor(centre[i] - r)).astype(int)
-        y1, x1 = np.minimum(size, np.ceil(centre[i] + r)).astype(int)
-        if y0 >= y1 or x0 >= x1 or not bare[y0:y1, x0:x1].any():
-            continue
+    low = np.maximum(0, np.floor(centre - radii[:, None])).astype(int)
+    high = np.minimum(size, np.ceil(centre + radii[:, None])).astype(int)
+    for i in uncovered(bare, low, high):
+        r, (y0, x0), (y1, x1) = radii[i], low[i], high[i]
         dy = (np.arange(y0, y1, dtype=np.float32) - centre[i, 0])[:, None] / r
         dx = (np.arange(x0, x1, dtype=np.float32) - centre[i, 1])[None] / r
         angle, shape = rng.uniform(0, np.pi), style.shapes[rng.integers(len(style.shapes))]
@@ -125,6 +122,25 @@ def dead_leaves(size: int, rng: np.random.Generator, style: SceneStyle = SceneSt
         bare[y0:y1, x0:x1] &= ~inside
     image[bare] = 0.5
     return np.clip(image, 0, 1)
+
+
+def uncovered(bare: np.ndarray, low: np.ndarray, high: np.ndarray) -> Iterator[int]:
+    """Boxes ``low[i]`` to ``high[i]`` (y, x) in which a pixel is bare, in their order, while ``bare`` shrinks.
+
+    Most leaves lie behind others: a table of sums finds those of a block at once.
+    """
+    for start in range(0, len(low), BLOCK):
+        sums = np.zeros((len(bare) + 1, len(bare) + 1), np.int32)
+        sums[1:, 1:] = bare.cumsum(0, dtype=np.int32).cumsum(1)
+        if not sums[-1, -1]:
+            return
+        (y0, x0), (y1, x1) = low[start : start + BLOCK].T, high[start : start + BLOCK].T
+        there = (y0 < y1) & (x0 < x1)
+        y0, x0, y1, x1 = (np.where(there, edge, 0) for edge in (y0, x0, y1, x1))
+        left = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+        for i in (start + np.flatnonzero(left)).tolist():
+            if bare[low[i, 0] : high[i, 0], low[i, 1] : high[i, 1]].any():
+                yield i
 
 
 def bayer_camera(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Cross-detection: matrices by hand, permutation tests that hold their level, fits that are shared, claims."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,16 @@ def test_a_second_run_reads_and_a_lost_file_is_made_again(small, monkeypatch: py
     torch.testing.assert_close(third.real[0], models.real[0])
     changed = [path for path in cells.glob("*.json") if path.stat().st_mtime_ns != before[path]]
     assert len(changed) == 1 and json.loads(changed[0].read_text())["values"]["generator"] == models.names[0]
+
+
+@pytest.mark.slow
+def test_models_are_fitted_side_by_side(small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, bench, _ = small
+    monkeypatch.setenv("DIFCORE_CACHE", str(tmp_path))
+    again = crossing.cross(replace(bench, n_jobs=2), 8, 1)
+    assert again.names == models.names and len(list((tmp_path / "cells").glob("*.json"))) == 3
+    for here, there in zip(models.real, again.real, strict=True):
+        torch.testing.assert_close(here, there, atol=1e-4, rtol=0)  # as many threads give other roundings
 
 
 def test_images_that_a_model_was_fitted_to_are_no_test_images(small) -> None:

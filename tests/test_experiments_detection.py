@@ -19,9 +19,10 @@ from difcore.experiments import comparisons
 from difcore.experiments import verdicts_detection as verdicts
 from difcore.experiments.architecture import architecture_table, detail_table, read_blocks
 from difcore.experiments.bench import Bench, open_bench, seeds_from
+from difcore.experiments.demo_sources import demo_sources
 from difcore.experiments.detecting import good
 from difcore.experiments.pools import MIN_TEST, Pool, Sets, divide, make_pool, without_copies
-from difcore.experiments.sources import Source, demo_sources, folder_sources
+from difcore.experiments.sources import Source, folder_sources
 from difcore.experiments.summaries import bars, matrix, mean_of, over_seeds, paired_gap
 from difcore.experiments.verdicts import judge_gap
 from difcore.files import PROJECT_DIR

@@ -10,8 +10,9 @@ from typing import Any
 from difcore.artefacts import NeedsData
 from difcore.classifiers import ClassifierPlan
 from difcore.denoisers import Denoiser, load_denoiser
+from difcore.experiments.demo_sources import demo_names, demo_sources
 from difcore.experiments.pools import Sets, without_copies
-from difcore.experiments.sources import FAMILIES, Source, demo_names, demo_sources, folder_sources
+from difcore.experiments.sources import FAMILIES, Source, folder_sources
 from difcore.fit import DifPlan
 from difcore.paper import DISPLAY
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from difcore.artefacts import NeedsData
-from difcore.cells import OK, Cell, cell_key, cells_folder, run_cells
+from difcore.cells import OK, Cell, cell_key, cells_folder, cluster_address, read_cell, run_cells
 from difcore.correlation import ncc
 from difcore.experiments.bench import Bench
 from difcore.experiments.cross_fits import fit_cell, load, products_folder, products_of
@@ -71,26 +71,29 @@ class Cross:
 def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
     """A row for each model of the bench, absent ones at the end; what is known is read.
 
-    Missing cells are computed in random order, so that two notebooks that need the same ones share them.
+    One at a time, missing cells are computed in random order, so that two notebooks that need the same ones share them.
     """
     used = bench.filter()
     work = partial(fit_cell, plan=bench.plan, denoiser=bench.denoiser, bfloat16=bench.bfloat16, max_test=bench.max_test)
     cells = [
         Cell(
             {"generator": name, "n_train": n_train, "seed": seed},
-            f"{name}|native",
-            (source.digest, used.hash, repr(bench.plan), f"{bench.crop} {bench.max_test}"),
+            depends=(source.digest, used.hash, repr(bench.plan), f"{bench.crop} {bench.max_test}"),
         )
         for name, source in bench.sources.items()
     ]
     code = code_digest(work)
-    order = random.SystemRandom().sample(range(len(cells)), len(cells))
-    for k in tqdm(order, desc="fingerprints", unit="model", disable=not bench.progress):
-        row = run_cells(work, [cells[k]], bench.load).iloc[0].to_dict()
-        if any(not (products_folder() / name).is_file() for name in products_of(row)):  # someone tidied up
-            (cells_folder() / f"{cell_key(cells[k], code)}.json").unlink(missing_ok=True)
-            run_cells(work, [cells[k]], bench.load)
-    table = run_cells(work, cells, bench.load)
+    known = [cells_folder() / f"{cell_key(cell, code)}.json" for cell in cells]
+    for path in known:
+        record = read_cell(path)
+        if record and any(not (products_folder() / name).is_file() for name in products_of(record["row"])):
+            path.unlink()  # someone tidied up
+    run = partial(run_cells, work, load=lambda _: bench.load, code=code)
+    if bench.n_jobs == 1 and not cluster_address():
+        order = random.SystemRandom().sample(range(len(cells)), len(cells))
+        for k in tqdm(order, desc="fingerprints", unit="model", disable=not bench.progress):
+            run([cells[k]])
+    table = run(cells, n_jobs=bench.n_jobs, progress=bench.progress, title="fingerprints")
     missing = pd.DataFrame([{"generator": name, "status": reason} for name, reason in bench.absent.items()])
     return pd.concat([table, missing], ignore_index=True) if len(missing) else table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,16 +29,23 @@ def products_folder() -> Path:
 
 
 def fit_cell(
-    sets: Sets, values: Mapping[str, Any], plan: DifPlan, denoiser: str, bfloat16: bool, max_test: int | None
+    load: Callable[[str], Sets],
+    values: Mapping[str, Any],
+    plan: DifPlan,
+    denoiser: str,
+    bfloat16: bool,
+    max_test: int | None,
 ) -> dict[str, Any]:
     """One model: F_E and F_A of ``n_train`` images of each class, residuals of the test images; names of the files.
+
+    ``load`` is the bench's: images are read or made where the cell is computed.
 
     Raises
     ------
     NotEnough, LeakageError
         As ``divide``.
     """
-    chosen = divide(sets, values["n_train"], values["seed"], (), max_test)
+    chosen = divide(load(f"{values['generator']}|native"), values["n_train"], values["seed"], (), max_test)
     used = load_denoiser(denoiser, bfloat16=bfloat16)
     pools = (chosen.real, chosen.fake, chosen.test_real, chosen.test_fake)
     real, fake, test_real, test_fake = (residuals_of(p.images, used, p.images.shape[1]).values for p in pools)

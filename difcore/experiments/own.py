@@ -21,13 +21,13 @@ from difcore.audit import audit_folder, compare
 from difcore.classifiers import ClassifierPlan
 from difcore.denoisers import Denoiser
 from difcore.experiments.bench import encoding_label
+from difcore.experiments.demo_sources import FAKE_SEED, REAL_SEED, kept_scenes
 from difcore.experiments.pools import Division, divide
-from difcore.experiments.sources import FAKE_SEED, REAL_SEED, demo_fakes, folder_sets, kept_scenes
+from difcore.experiments.sources import folder_sets
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan
+from difcore.generators import fakes_of
 from difcore.images import Skipped, list_images
-from difcore.residuals import sha256_pixels
-from difcore.scenes import scene
 from difcore.stats import as_row, detection
 
 
@@ -64,9 +64,9 @@ class OwnFingerprint:
 def demo_folders(generators: Sequence[str], n: int, size: int, first: int = 0) -> Iterator[dict[str, Path]]:
     """A temporary folder with ``n`` PNG files each of real scenes ("real") and of every generator, by name."""
     with TemporaryDirectory(prefix="difcore-") as root:
-        version = sha256_pixels(scene(REAL_SEED, size))
-        made = {"real": kept_scenes(n, size, REAL_SEED + first, version)}
-        made |= {name: demo_fakes(name, n, size, FAKE_SEED + first, version) for name in generators}
+        reals, fakes = (range(seed + first, seed + first + n) for seed in (REAL_SEED, FAKE_SEED))
+        made = {"real": kept_scenes(reals, size)}
+        made |= {name: fakes_of(name, fakes, size, scenes_of=kept_scenes) for name in generators}
         for name, images in made.items():
             (Path(root) / name).mkdir()
             for k, image in enumerate(images):

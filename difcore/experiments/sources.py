@@ -1,4 +1,4 @@
-"""Where the images of a detection experiment come from: the demo generators, or a folder of generators.
+"""Where the images of a detection experiment come from: sources, and those of a folder of generators.
 
 A folder holds <root>/<generator>/{0_real,1_fake} (or <generator>/<class>/{0_real,1_fake}) for any generators. Train and
 test are drawn from there by the images' content. Where <generator>/test/0_real or <generator>/test/1_fake is there, it
@@ -13,20 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
-import numpy as np
-
-from difcore import generators
 from difcore.experiments.pools import Sets, make_pool, without_copies
-from difcore.files import atomic_write, sha256_bytes, sha256_file
+from difcore.files import sha256_bytes, sha256_file
 from difcore.folders import FolderError, list_images
 from difcore.images import ImageError, Skipped, read_crop
 from difcore.paper import DISPLAY, GAN, LTIM, VARIANTS
-from difcore.residuals import cache_folder, sha256_pixels
-from difcore.scenes import scene
 
 CLASSES = ("0_real", "1_fake")
-REAL_SEED, FAKE_SEED, TEST_SEED = 40_000_000, 41_000_000, 500_000  # of demo scenes; nothing is trained on any of them
 FAMILIES = {"ltim": LTIM, "gan": GAN, "variants": tuple(dict.fromkeys([*VARIANTS.values(), *VARIANTS]))}
 
 
@@ -37,66 +30,6 @@ class Source:
     name: str
     digest: str
     load: Callable[[int | None], Sets]
-
-
-# The demo generators
-
-
-def demo_names(family: str) -> tuple[str, ...]:
-    """The demo generators that stand in for a family: decoders ("ltim"), GANs ("gan"), parents and children."""
-    if family == "variants":
-        return tuple(dict.fromkeys([*(plan.parent for plan in generators.CHILDREN.values()), *generators.CHILDREN]))
-    return tuple(generators.DECODERS if family == "ltim" else generators.GANS)
-
-
-def kept_scenes(n: int, size: int, seed: int, version: str) -> np.ndarray:
-    """``n`` scenes of consecutive seeds, uint8 (n, size, size, 3), made once and kept beside the residuals.
-
-    ``version`` is a hash of what makes them.
-    """
-    path = cache_folder() / "demo" / f"scenes-{n}-{size}-{seed}-{version[:12]}.npy"
-    if path.is_file():
-        return np.load(path)
-    made = joblib.Parallel(n_jobs=joblib.cpu_count())(joblib.delayed(scene)(seed + k, size) for k in range(n))
-    images = np.stack(list(made))
-    atomic_write(path, partial(np.save, arr=images))
-    return images
-
-
-def demo_fakes(name: str, n: int, size: int, seed: int, version: str) -> np.ndarray:
-    """``generators.sample(name, n, size, seed)``, with scenes that several generators start from made once."""
-    if name in generators.GANS:
-        return generators.sample(name, n, size, seed)
-    return generators.generate(generators.load_generator(name), kept_scenes(n, size, seed, version))
-
-
-def demo_sets(name: str, size: int, train: int, test: int, version: str, jpeg: int | None) -> Sets:
-    """``train`` and ``test`` images of each class from disjoint seeds. All generators share the real scenes."""
-    pools: dict[str, Any] = {}
-    for prefix, n, shift in (("", train, 0), ("test_", test, TEST_SEED)):
-        real = kept_scenes(n, size, REAL_SEED + shift, version)
-        fake = demo_fakes(name, n, size, FAKE_SEED + shift, version)
-        pools[f"{prefix}real"] = make_pool(real, [f"scene {REAL_SEED + shift + k}" for k in range(n)], jpeg)
-        pools[f"{prefix}fake"] = make_pool(fake, [f"{name} {FAKE_SEED + shift + k}" for k in range(n)], jpeg)
-    return without_copies(Sets(**pools))
-
-
-def demo_sources(names: Sequence[str], size: int, train: int, test: int) -> tuple[dict[str, Source], dict[str, str]]:
-    """Demo generators by name, and why the others are absent (weights that are not there)."""
-    found, absent = {}, {}
-    version = sha256_pixels(scene(REAL_SEED, size))
-    for name in names:
-        try:
-            weights = sha256_file(generators.weights_path(name))
-        except FileNotFoundError:
-            absent[name] = "absent: its weights are not shipped"
-            continue
-        digest = sha256_bytes(f"{name} {weights} {version} {size} {train} {test}".encode())
-        found[name] = Source(name, digest, partial(demo_sets, name, size, train, test, version))
-    return found, absent
-
-
-# A folder of generators
 
 
 def generator_paths(folder: Path) -> dict[str, list[Path]]:

@@ -154,6 +154,7 @@ def edge_table(trees: dict[str, Tree]) -> pd.DataFrame:
 def grow_trees(
     families: Sequence[str],
     open_bench: Callable[[str], Bench],
+    denoiser: Denoiser,
     n_train: int,
     seed: int,
     draws: int,
@@ -165,7 +166,11 @@ def grow_trees(
     ----------
     families : sequence of {"published", "decoders", "progans"}
     open_bench : callable
-        Gives the bench of a family; may raise NeedsData.
+        Gives the bench of a family other than "published"; may raise NeedsData.
+    denoiser : Denoiser
+        For the published fingerprints.
+    data_root : path
+        Where the authors' release may lie.
 
     Returns
     -------
@@ -182,10 +187,10 @@ def grow_trees(
     absent: dict[str, str] = {}
     for name in families:
         try:
-            bench = open_bench("decoders" if name == "published" else name)
             if name == "published":
-                trees |= published_trees(locate(data_root or None), bench.filter(), draws, seed)
+                trees |= published_trees(locate(data_root or None), denoiser, draws, seed)
                 continue
+            bench = open_bench(name)
             crosses[name], benches[name] = cross(bench, n_train, seed), bench
         except NeedsData as error:
             absent[name] = str(error)
