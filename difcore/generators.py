@@ -14,44 +14,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from difcore.decoders import LatentDecoder
 from difcore.files import DATA_DIR, atomic_safetensors
-from difcore.gan_training import latents
 from difcore.gans import GanPlan, build_gan
-from difcore.generator_training import ChildPlan, GeneratorPlan, build_decoder
-from difcore.progan import ProGanPlan, ProGenerator, latent_vectors
-from difcore.scenes import STYLES, scene
-from difcore.tensors import to_batch
+from difcore.generating import generate, generate_from_noise, generate_progan
+from difcore.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, build_decoder
+from difcore.progan import ProGanPlan, ProGenerator
+from difcore.scenes import scene
 
 
-def decoder_plan(kind: str, latent: int, seed: int, last: str = "", **changes: Any) -> GeneratorPlan:
+def decoder_plan(kind: str, seed: int, last: str = "", **changes: Any) -> GeneratorPlan:
     """Recipe of a shipped decoder whose two doublings are of ``kind`` and ``last`` (``kind`` too if empty)."""
-    plan = GeneratorPlan(2500, learning_rate=1e-3, latent=latent, seed=seed, bfloat16=True, residual=True, max_norm=1.0)
+    plan = GeneratorPlan(2000, latent=12, seed=seed, bfloat16=True, residual=True, max_norm=1.0, spectral=0.02)
     return replace(plan, up_first=kind, up_last=last or kind, **changes)
 
 
-FASTER: dict[str, Any] = {"learning_rate": 2e-3, "max_norm": 0.0}
 DECODERS: dict[str, GeneratorPlan] = {
-    "demo-deconv2": GeneratorPlan(steps=5000, bfloat16=True),
-    "demo-deconv4": decoder_plan("deconv4", 40, 1, steps=3500, **FASTER),
-    "demo-nearest": decoder_plan("nearest", 36, 2, **FASTER),
-    "demo-bilinear": decoder_plan("bilinear", 40, 3, steps=4000, learning_rate=2e-3),
-    "demo-shuffle": decoder_plan("shuffle", 44, 4),
-    "demo-attention": decoder_plan("nearest", 36, 5, "deconv2", attention=True),
+    "demo-deconv2": decoder_plan("deconv2", 0),
+    "demo-deconv4": decoder_plan("deconv4", 1),
+    "demo-nearest": decoder_plan("nearest", 2),
+    "demo-bilinear": decoder_plan("bilinear", 3, steps=2500),
+    "demo-shuffle": decoder_plan("shuffle", 4),
+    "demo-attention": decoder_plan("nearest", 5, "deconv2", attention=True),
 }
 CHILDREN: dict[str, ChildPlan] = {
-    "demo-deconv4-foliage": ChildPlan("demo-deconv4", "foliage", seed=11),
+    "demo-deconv4-foliage": ChildPlan("demo-deconv4", "foliage-binned", seed=11),
     "demo-nearest-swapped": ChildPlan("demo-nearest", donor="demo-shuffle", seed=12),
-    "demo-attention-city": ChildPlan("demo-attention", "city", seed=13),
-    "demo-deconv2-pebbles": ChildPlan("demo-deconv2", "pebbles", seed=14),
-    "demo-bilinear-fabric": ChildPlan("demo-bilinear", "fabric", seed=15),
-    "demo-deconv2-clouds": ChildPlan("demo-deconv2", "clouds", seed=16),
-    "demo-deconv2-mixed": ChildPlan("demo-deconv2", "mixed", seed=17),
-    "demo-deconv2-pebbles-city": ChildPlan("demo-deconv2-pebbles", "city", seed=18),
+    "demo-attention-city": ChildPlan("demo-attention", "city-binned", seed=13),
+    "demo-deconv2-pebbles": ChildPlan("demo-deconv2", "pebbles-binned", seed=14),
+    "demo-bilinear-fabric": ChildPlan("demo-bilinear", "fabric-binned", seed=15),
+    "demo-deconv2-clouds": ChildPlan("demo-deconv2", "clouds-binned", seed=16),
+    "demo-deconv2-mixed": ChildPlan("demo-deconv2", "mixed-binned", seed=17),
+    "demo-deconv2-pebbles-city": ChildPlan("demo-deconv2-pebbles", "city-binned", seed=18),
 }
 GANS: dict[str, GanPlan] = {
     "demo-dcgan": GanPlan("deconv", steps=1000, seed=21, bfloat16=True),
@@ -60,13 +57,14 @@ GANS: dict[str, GanPlan] = {
     "demo-stylegan": GanPlan("style", steps=1000, seed=24, bfloat16=True),
     "demo-translate": GanPlan("translate", "fabric", steps=1000, width=32, seed=25, bfloat16=True),
 }
+PROGAN_STYLES = ("mixed", "pebbles", "city", "foliage", "fabric", "clouds")
 SHORTER = ProGanPlan(epochs=46, decay_from=34.0)
 PROGANS: dict[str, ProGanPlan] = {
     "demo-progan-a": ProGanPlan("pebbles", seed=41),
     "demo-progan-b": ProGanPlan("pebbles", seed=42),
     "demo-progan-ahat": ProGanPlan("city", seed=41),
     "demo-progan-bhat": ProGanPlan("city", seed=42),
-    **{f"demo-progan-t-{style}": replace(SHORTER, style=style, seed=50 + k) for k, style in enumerate(STYLES)},
+    **{f"demo-progan-t-{style}": replace(SHORTER, style=style, seed=50 + k) for k, style in enumerate(PROGAN_STYLES)},
 }
 PROGAN_EPOCHS = (20, 32, 40, 52, 70)
 PROGAN_T = tuple(run for run in PROGANS if run.startswith("demo-progan-t-"))
@@ -88,43 +86,6 @@ AnyPlan = GeneratorPlan | GanPlan | ProGanPlan
 KINDS: dict[str, type[AnyPlan]] = {"decoder": GeneratorPlan, "gan": GanPlan, "progan": ProGanPlan}
 
 
-def eight_bits(images: Tensor) -> np.ndarray:
-    """Images (N, 3, H, W), clipped to [0, 1], as uint8 (N, H, W, 3)."""
-    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-
-
-@torch.inference_mode()
-def generate(model: nn.Module, images: np.ndarray, batch: int = 8) -> np.ndarray:
-    """Fakes made of images: 8-bit outputs (N, H, W, 3) for uint8 images (N, H, W, 3) with sides of multiples of 4."""
-    out = [eight_bits(model(to_batch(images[k : k + batch]))) for k in range(0, len(images), batch)]
-    return np.concatenate(out)
-
-
-@torch.inference_mode()
-def generate_from_noise(model: nn.Module, plan: GanPlan, seeds: Sequence[int], size: int, batch: int = 8) -> np.ndarray:
-    """Fakes (N, size, size, 3) uint8 of latent seeds."""
-    out = []
-    for k in range(0, len(seeds), batch):
-        inputs = latents([[plan.seed, seed] for seed in seeds[k : k + batch]], plan.latent, size, size)
-        out.append(eight_bits(model(*inputs)))
-    return np.concatenate(out)
-
-
-@torch.inference_mode()
-def generate_progan(model: nn.Module, plan: ProGanPlan, seeds: Sequence[int], size: int, batch: int = 32) -> np.ndarray:
-    """Fakes (N, size, size, 3) uint8 of latent seeds, which mean the same latents to all ProGANs.
-
-    Raises
-    ------
-    ValueError
-        If the size is not the model's.
-    """
-    if size != plan.size:
-        raise ValueError(f"this ProGAN makes images of {plan.size} px a side and no others, not {size}")
-    z = latent_vectors(seeds, plan.latent)
-    return np.concatenate([eight_bits(model(part)) for part in z.split(batch)])
-
-
 def rendered(seeds: Sequence[int], size: int, style: str) -> np.ndarray:
     """The scenes of some seeds, uint8 (n, size, size, 3)."""
     return np.stack([scene(seed, size, style) for seed in seeds])
@@ -134,7 +95,7 @@ def fakes_of(
     name: str | Path,
     seeds: Sequence[int],
     size: int = 128,
-    style: str = "mixed",
+    style: str = SOURCE_STYLE,
     scenes_of: Callable[[Sequence[int], int, str], np.ndarray] = rendered,
 ) -> np.ndarray:
     """One fake for each seed, uint8 (N, size, size, 3), determined by the generator, the seed, size and style.
@@ -172,7 +133,7 @@ def fakes_of(
     return generate(model, scenes_of(seeds, size, style))
 
 
-def sample(name: str | Path, n: int, size: int = 128, first_seed: int = 0, style: str = "mixed") -> np.ndarray:
+def sample(name: str | Path, n: int, size: int = 128, first_seed: int = 0, style: str = SOURCE_STYLE) -> np.ndarray:
     """``n`` fakes of consecutive seeds, uint8 (n, size, size, 3), see ``fakes_of``."""
     return fakes_of(name, range(first_seed, first_seed + n), size, style)
 
@@ -203,6 +164,15 @@ def read_facts(name: str | Path) -> dict[str, Any]:
     """What a generator's file says of itself: kind, name, data, plan; a decoder's PSNR in dB, a ProGAN's epoch."""
     with safe_open(weights_path(name), "pt") as stream:
         return {key: json.loads(value) for key, value in stream.metadata().items()}
+
+
+def real_style(name: str | Path) -> str:
+    """Style of the scenes that a shipped generator's fakes are compared with: what its own training showed it.
+
+    Decoders and all their children are compared with the scenes that decoders are given.
+    """
+    facts = read_facts(name)
+    return SOURCE_STYLE if facts["kind"] == "decoder" else str(facts["plan"]["style"])
 
 
 def load_with_plan(name: str | Path) -> tuple[nn.Module, AnyPlan]:

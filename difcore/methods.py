@@ -11,10 +11,11 @@ import numpy as np
 from difcore.classifiers import ARCHITECTURES, ClassifierPlan, train_classifier
 from difcore.denoisers import Denoiser
 from difcore.fingerprints import Fingerprint
-from difcore.fit import DifPlan, fit_dif, fit_marra18
+from difcore.fit import DifPlan, fit_marra18
 from difcore.images import centre_crops, check_classes
 from difcore.joslin20 import SpectralFingerprint, fit_joslin20
 from difcore.residuals import residuals_of
+from difcore.restarts import fit_restarted
 
 Found = TypeVar("Found", Fingerprint, SpectralFingerprint)
 PATTERNS = ("dif", "marra18")  # one pattern per generator, to be saved, shown and compared
@@ -171,12 +172,17 @@ def fit_pattern(
 ) -> Fingerprint:
     """Fingerprint of residuals (N, 3, H, W) by one of ``PATTERNS``; its metadata say whose residuals they are.
 
+    A DIF fit that does not set out is begun again, see ``difcore.restarts``.
+
     Raises
     ------
     ValueError
         Residuals of another shape, too few of them.
     """
-    found = fit_dif(real, fake, plan, name, device, progress) if method == "dif" else fit_marra18(real, fake, name)
+    if method == "dif":
+        found = fit_restarted(real, fake, plan, name, device, progress)
+    else:
+        found = fit_marra18(real, fake, name)
     return with_filter(found, denoiser)
 
 

@@ -7,8 +7,8 @@ images that a residual filter lives on: edges at every scale, occlusion, a power
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -32,6 +32,8 @@ class SceneStyle:
         Probability that a leaf is striped; strength of its fractal texture.
     hue : (float, float)
         Centre and width, in turns, of the hues a scene draws its leaves from; width 1 leaves them free.
+    camera : {"bilinear", "binned"}
+        How the colours are made of the sensor's mosaic, see ``bayer_camera``.
     """
 
     exponent: float = 3.0
@@ -40,6 +42,7 @@ class SceneStyle:
     stripes: float = 0.2
     fractal: float = 0.14
     hue: tuple[float, float] = (0.0, 1.0)
+    camera: str = "bilinear"
 
 
 STYLES: dict[str, SceneStyle] = {
@@ -55,7 +58,11 @@ STYLES: dict[str, SceneStyle] = {
     "clouds": SceneStyle(
         exponent=2.5, radius=(0.005, 0.6), shapes=("disc", "ellipse"), stripes=0.0, fractal=0.2, hue=(0.58, 0.1)
     ),
+    "snapshots": SceneStyle(camera="binned"),
 }
+STREAMS = sorted(STYLES)  # the random numbers of a scene depend on its style's place here
+BINNED = "-binned"
+STYLES |= {f"{name}{BINNED}": replace(s, camera="binned") for name, s in STYLES.items() if s.camera != "binned"}
 
 
 def fractal_noise(size: int, rng: np.random.Generator, slope: float = 1.0) -> np.ndarray:
@@ -143,26 +150,54 @@ def uncovered(bare: np.ndarray, low: np.ndarray, high: np.ndarray) -> Iterator[i
                 yield i
 
 
-def bayer_camera(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def bayer_camera(radiance: np.ndarray, rng: np.random.Generator, demosaic: str = "bilinear") -> np.ndarray:
     """What a camera makes of ``radiance`` (H, W, 3) in [0, 1]: uint8 (H, W, 3).
 
-    Lens blur, an RGGB Bayer mosaic, Poisson-Gaussian noise at the sensor, bilinear demosaicking, gamma, 8 bits.
+    Lens blur, an RGGB Bayer mosaic, Poisson-Gaussian noise at the sensor, demosaicking, gamma, 8 bits.
+
+    Parameters
+    ----------
+    demosaic : {"bilinear", "binned"}
+        Bilinear: a pixel of the image is one of the mosaic, which leaves its lattice of period 2 in the noise.
+        Binned: a pixel is a 2x2 cell of a sensor of twice the resolution, and no lattice is left, as in most
+        photographs, which have been made smaller.
     """
     image = ndimage.gaussian_filter(radiance, (s := rng.uniform(0.3, 0.6), s, 0)) ** 2.2
-    height, width = image.shape[:2]
-    masks = np.zeros((3, height, width), np.float32)
-    masks[0, ::2, ::2] = masks[2, 1::2, 1::2] = masks[1, ::2, 1::2] = masks[1, 1::2, ::2] = 1
-    sensor = np.einsum("chw,hwc->hw", masks, image)
-    electrons = rng.uniform(1500, 12000)  # full well: the fewer, the noisier
-    variance = sensor / electrons + (rng.uniform(2, 6) / electrons) ** 2
-    sensor = sensor + rng.standard_normal(sensor.shape, np.float32) * np.sqrt(variance)
-    cross = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
-    square = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
-    planes = [
-        ndimage.convolve(sensor * m, k, mode="mirror") for m, k in zip(masks, (square, cross, square), strict=True)
-    ]
+    electrons, reading = rng.uniform(1500, 12000), rng.uniform(2, 6)  # full well: the fewer, the noisier
+
+    def sense(light: np.ndarray) -> np.ndarray:
+        variance = light / electrons + (reading / electrons) ** 2
+        return light + rng.standard_normal(light.shape, np.float32) * np.sqrt(variance)
+
+    planes = [*(bilinear if demosaic == "bilinear" else binned)(image, sense)]
     rgb = np.clip(np.stack(planes, -1), 0, 1) ** (1 / 2.2)
     return np.round(rgb * 255).astype(np.uint8)
+
+
+def bilinear(image: np.ndarray, sense: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
+    """Planes (H, W) of a mosaic of the image's own resolution, missing colours from their neighbours."""
+    masks = np.zeros((3, *image.shape[:2]), np.float32)
+    masks[0, ::2, ::2] = masks[2, 1::2, 1::2] = masks[1, ::2, 1::2] = masks[1, 1::2, ::2] = 1
+    sensor = sense(np.einsum("chw,hwc->hw", masks, image))
+    cross = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
+    square = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
+    return (ndimage.convolve(sensor * m, k, mode="mirror") for m, k in zip(masks, (square, cross, square), strict=True))
+
+
+def binned(image: np.ndarray, sense: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
+    """Planes (H, W) of a mosaic of twice the resolution: red, the mean of two greens, blue of each 2x2 cell.
+
+    The photosites lie a quarter of a pixel off the cell's centre, where the image is interpolated.
+    """
+    shifts = (np.array([0.25, 0.75, 0], np.float32), np.array([0, 0.75, 0.25], np.float32))
+
+    def site(colour: int, y: int, x: int) -> np.ndarray:
+        rows = ndimage.correlate1d(image[..., colour], shifts[y], 0, mode="mirror")
+        return sense(ndimage.correlate1d(rows, shifts[x], 1, mode="mirror"))
+
+    yield site(0, 0, 0)
+    yield (site(1, 0, 1) + site(1, 1, 0)) / 2
+    yield site(2, 1, 1)
 
 
 def scene(seed: int, size: int = 256, style: str = "mixed") -> np.ndarray:
@@ -177,8 +212,8 @@ def scene(seed: int, size: int = 256, style: str = "mixed") -> np.ndarray:
         raise ValueError(f"unknown scene style {style!r}; choose from {', '.join(STYLES)}")
     if size < 16:
         raise ValueError(f"a scene needs at least 16 px a side, got {size}")
-    rng = np.random.default_rng([seed, sorted(STYLES).index(style)])
-    full = bayer_camera(dead_leaves(size + 2 * MARGIN, rng, STYLES[style]), rng)
+    rng = np.random.default_rng([seed, STREAMS.index(style.removesuffix(BINNED))])
+    full = bayer_camera(dead_leaves(size + 2 * MARGIN, rng, STYLES[style]), rng, STYLES[style].camera)
     y, x = MARGIN - rng.integers(2, size=2)  # a crop begins anywhere on the sensor: no phase of its mosaic is common
     return np.ascontiguousarray(full[y : y + size, x : x + size])
 

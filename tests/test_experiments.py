@@ -18,7 +18,9 @@ from difcore.experiments.demo import demo_images, start_here
 from difcore.experiments.folders import cross_detect, detect_images, draw, evaluate_folders, fit_folders, split, unique
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan
-from difcore.generators import generate, load_decoder
+from difcore.generating import generate
+from difcore.generator_training import SOURCE_STYLE
+from difcore.generators import load_decoder
 from difcore.images import FolderError, ImageError
 from difcore.residuals import residuals_of
 from difcore.scenes import scene
@@ -348,6 +350,6 @@ def test_the_demo_finds_its_own_generator() -> None:
 
 def test_the_demos_images_are_other_scenes() -> None:
     real, fake = demo_images(2, 32, first_seed=10)
-    assert all(np.array_equal(real[k], scene(10 + 2 * k, 32)) for k in range(2))
-    sources = np.stack([scene(11 + 2 * k, 32) for k in range(2)])
+    assert all(np.array_equal(real[k], scene(10 + 2 * k, 32, SOURCE_STYLE)) for k in range(2))
+    sources = np.stack([scene(11 + 2 * k, 32, SOURCE_STYLE) for k in range(2)])
     assert np.array_equal(fake, generate(load_decoder("demo-deconv2"), sources))

@@ -13,13 +13,11 @@ from tiny import random_dncnn
 from difcore import generators, matrices, paper
 from difcore.artefacts import NeedsData
 from difcore.correlation import ncc
-from difcore.denoisers import Denoiser, load_denoiser, save_denoiser
+from difcore.denoisers import load_denoiser, save_denoiser
 from difcore.experiments import cross as crossing
 from difcore.experiments import cross_fits, cross_sources, cross_tables, trees
 from difcore.experiments import verdicts_lineage as verdicts
 from difcore.experiments.kin import kin_patterns
-from difcore.fingerprints import Fingerprint
-from difcore.fit import DifPlan
 from difcore.matrix_figures import MatrixPanel, matrix_panels
 from difcore.stats import auc
 
@@ -252,31 +250,7 @@ def test_matrix_panels_draw_values_and_labels() -> None:
         matrix_panels([])
 
 
-def test_a_fit_that_does_not_set_out_is_begun_again_and_the_best_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds: list[int] = []
-
-    def fitted(
-        method: str, real: np.ndarray, fake: np.ndarray, used: Denoiser, plan: DifPlan, name: str
-    ) -> Fingerprint:
-        if method == "dif":
-            seeds.append(plan.seed)
-        return Fingerprint(torch.zeros(3, 4, 4), 0.001, 0.001 + gaps[len(seeds) - 1], method, name)
-
-    monkeypatch.setattr(cross_fits, "fit_pattern", fitted)
-    nothing = np.zeros((2, 3, 4, 4))
-
-    def run() -> tuple[float, int]:
-        seeds.clear()
-        prints, fits = cross_fits.fit_both(nothing, nothing, HIGHPASS, DifPlan(margin=0.03), "demo-x", 0)
-        assert list(prints) == ["dif", "marra18"] and len(set(seeds)) == len(seeds) == fits
-        return cross_fits.gap(prints["dif"]), fits
-
-    gaps = [0.04]
-    assert run() == (pytest.approx(0.04), 1)
-    gaps = [0.002, 0.035]
-    assert run() == (pytest.approx(0.035), 2)
-    gaps = [0.002, 0.012, 0.005]
-    assert run() == (pytest.approx(0.012), 3)
+def test_each_model_has_its_own_seed() -> None:
     assert cross_fits.own_seed(0, "demo-x") != cross_fits.own_seed(0, "demo-y") != cross_fits.own_seed(1, "demo-y")
 
 

@@ -29,10 +29,20 @@ from difcore.experiments.generators import (
 )
 from difcore.gan_training import content_loss, gan_rate, gradient_penalty, train_gan
 from difcore.gans import Discriminator, Encoder, GanPlan
-from difcore.generator_training import ChildPlan, child_of, rate_at, train_decoder
+from difcore.generating import generate, generate_from_noise
+from difcore.generator_training import (
+    ChildPlan,
+    GeneratorPlan,
+    child_of,
+    radial_spectrum,
+    rate_at,
+    spectral_distance,
+    train_decoder,
+)
 from difcore.generator_widgets import amplified, generator_explorer
-from difcore.generators import generate, load_with_plan, read_facts, save_generator
+from difcore.generators import load_with_plan, read_facts, save_generator
 from difcore.scenes import scene, scenes
+from difcore.tensors import to_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -147,7 +157,7 @@ def test_a_gan_learns_the_colour_of_its_images(tmp_path: Path) -> None:
     orange = np.full((2, 32, 32, 3), (230, 130, 20), np.uint8)
     plan = replace(tiny_gan("shuffle"), steps=120, learning_rate=3e-3, ema=0.8)
     model = train_gan(orange, plan, tmp_path, progress=False)
-    made = generators.generate_from_noise(model, plan, range(4), 32).astype(float)
+    made = generate_from_noise(model, plan, range(4), 32).astype(float)
     assert made[..., 0].mean() > made[..., 1].mean() + 20 > made[..., 2].mean() + 40
 
 
@@ -172,7 +182,7 @@ def test_a_child_starts_as_its_parent_and_takes_the_donors_last_block() -> None:
     parent, donor = (generator_training.build_decoder(p) for p in (parent_plan, donor_plan))
     recipe = ChildPlan("a", "city", steps=7, learning_rate=1e-4, seed=5)
     plan, state = child_of(recipe, (parent_plan, parent.state_dict()))
-    assert plan == replace(parent_plan, steps=7, learning_rate=1e-4, seed=5)
+    assert plan == replace(parent_plan, steps=7, learning_rate=1e-4, seed=5, style="city")
     assert all(torch.equal(value, parent.state_dict()[key]) for key, value in state.items())
     plan, state = child_of(recipe, (parent_plan, parent.state_dict()), (donor_plan, donor.state_dict()))
     assert (plan.latent, plan.up_first, plan.up_last) == (4, "deconv2", "shuffle")
@@ -294,3 +304,34 @@ def test_the_explorer_shows_each_generator() -> None:
     assert "no source" in all_text(box)
     by_hand = amplified(np.array([[[10, 20, 255]]], np.uint8), np.array([[[12, 20, 0]]], np.uint8), 8)
     assert by_hand.tolist() == [[[112, 128, 255]]]
+
+
+def test_the_radial_spectrum_of_a_wave_lies_in_its_ring() -> None:
+    x = torch.arange(32) / 32
+    wave = 0.5 + 0.25 * torch.sin(2 * torch.pi * 9 * x).expand(1, 3, 32, 32)
+    found = radial_spectrum(wave)
+    assert found.shape == (1, 24) and int(found[0, 3:].argmax()) + 3 == 9
+
+
+def test_the_spectral_distance_sees_blur_and_not_content() -> None:
+    rng = np.random.default_rng(0)
+    one, two = (torch.from_numpy(rng.standard_normal((8, 3, 32, 32)).astype(np.float32)) for _ in range(2))
+    soft = torch.nn.functional.avg_pool2d(one, 3, 1, 1)
+    assert float(spectral_distance(one, one)) == 0
+    assert float(spectral_distance(soft, one)) > 4 * float(spectral_distance(two, one))
+    flat = torch.zeros(2, 3, 32, 32, requires_grad=True)
+    spectral_distance(flat, one[:2]).backward()
+    assert flat.grad is not None and bool(torch.isfinite(flat.grad).all())
+
+
+def test_a_spectral_weight_makes_the_output_sharper(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(4)]
+    plan = GeneratorPlan(steps=150, batch=4, crop=32, width=8, latent=2, learning_rate=1e-2)
+    target = to_batch(np.stack(images))
+    found = []
+    for weight in (0.0, 0.5):
+        model = train_decoder(images, replace(plan, spectral=weight), tmp_path / str(weight), progress=False)
+        with torch.inference_mode():
+            found.append(float(spectral_distance(model(target), target)))
+    assert found[1] < 0.7 * found[0]

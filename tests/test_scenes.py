@@ -35,7 +35,7 @@ def test_a_scene_is_a_function_of_its_arguments() -> None:
 def test_scenes_share_no_phase_of_the_mosaic(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the lattice of the mosaic would be a fingerprint of all scenes, and any detector could live on it."""
     monkeypatch.setattr(
-        "difcore.scenes.bayer_camera", lambda image, rng: np.moveaxis(np.indices(image.shape[:2]), 0, -1) % 2
+        "difcore.scenes.bayer_camera", lambda image, rng, demosaic: np.moveaxis(np.indices(image.shape[:2]), 0, -1) % 2
     )
     phases = [tuple(scene(seed, 16)[0, 0]) for seed in range(32)]
     assert len(set(phases)) == 4 and max(map(phases.count, phases)) < 20
@@ -112,3 +112,20 @@ def test_the_camera_leaves_the_trace_of_its_mosaic() -> None:
     assert measured / interpolated == pytest.approx(4, rel=0.15)
     assert measured / between == pytest.approx(2, rel=0.15)
     assert photo[1::2, 1::2, 2].var() > 2 * photo[::2, ::2, 2].var()  # blue sits at the odd ones
+
+
+def test_a_binned_sensor_leaves_none() -> None:
+    photo = bayer_camera(np.full((256, 256, 3), 0.5, np.float32), np.random.default_rng(2), "binned").astype(float)
+    phases = np.array([photo[r::2, c::2].var((0, 1)) for r in (0, 1) for c in (0, 1)])  # (4, 3)
+    assert (phases.max(0) / phases.min(0)).max() < 1.1
+    assert phases.mean(0)[0] / phases.mean(0)[1] == pytest.approx(2, rel=0.1)  # green is the mean of two photosites
+
+
+@pytest.mark.parametrize("demosaic", ["bilinear", "binned"])
+def test_the_camera_keeps_colours_and_a_slope_in_place(demosaic: str) -> None:
+    ramp = np.linspace(0.3, 0.7, 64, dtype=np.float32)
+    light = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 0.5, np.float32)], -1)
+    photos = [bayer_camera(light, np.random.default_rng(k), demosaic) for k in range(16)]
+    found = np.mean(photos, 0)[8:-8, 8:-8] / 255
+    assert np.abs(found.mean((0, 1)) - light[8:-8, 8:-8].mean((0, 1))).max() < 0.005
+    assert np.abs(found - light[8:-8, 8:-8]).mean() < 0.01

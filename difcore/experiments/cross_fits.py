@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from difcore.cells import cells_folder
-from difcore.denoisers import Denoiser, load_denoiser
+from difcore.denoisers import load_denoiser
 from difcore.experiments.pools import Sets, divide
 from difcore.files import atomic_write, sha256_bytes
-from difcore.fingerprints import Fingerprint, save_fingerprint
+from difcore.fingerprints import save_fingerprint
 from difcore.fit import DifPlan
-from difcore.methods import fit_pattern
+from difcore.methods import PATTERNS, fit_pattern
 from difcore.residuals import residuals_of
 
-FITS = 3  # of a model at most
 SHOWN = 6  # test images of each class that are kept to look at
 
 
@@ -50,8 +49,10 @@ def fit_cell(
     pools = (chosen.real, chosen.fake, chosen.test_real, chosen.test_fake)
     real, fake, test_real, test_fake = (residuals_of(p.images, used, p.images.shape[1]).values for p in pools)
     row: dict[str, Any] = {"n_real": len(test_real), "n_fake": len(test_fake)}
-    prints, row["fits"] = fit_both(real, fake, used, plan, values["generator"], values["seed"])
-    for method, found in prints.items():
+    own = replace(plan, seed=own_seed(values["seed"], values["generator"]))
+    for method in PATTERNS:
+        found = fit_pattern(method, real, fake, used, own, values["generator"])
+        row["fits"] = found.metadata.get("fits", row.get("fits"))
         digest = sha256_bytes(found.pattern.numpy().tobytes(), repr((found.mu_real, found.mu_fake)).encode())
         row[method] = f"{digest[:32]}.safetensors"
         save_fingerprint(products_folder() / row[method], found)
@@ -64,30 +65,9 @@ def fit_cell(
     return row
 
 
-def fit_both(
-    real: np.ndarray, fake: np.ndarray, denoiser: Denoiser, plan: DifPlan, name: str, seed: int
-) -> tuple[dict[str, Fingerprint], int]:
-    """F_E and F_A of a model by method, and how many fits F_E took.
-
-    Now and then a DIF fit does not set out: its loss is flat where the classes' correlations are equal. One whose
-    centres are less than half the margin apart, on the images that it was trained on, is begun again from another
-    seed; the best of ``FITS`` is kept.
-    """
-    tried: list[Fingerprint] = []
-    while len(tried) < FITS and (not tried or gap(tried[-1]) < plan.margin / 2):
-        other = replace(plan, seed=own_seed(seed, name, len(tried)))
-        tried.append(fit_pattern("dif", real, fake, denoiser, other, name))
-    return {"dif": max(tried, key=gap), "marra18": fit_pattern("marra18", real, fake, denoiser, plan, name)}, len(tried)
-
-
-def gap(fingerprint: Fingerprint) -> float:
-    """mu_fake - mu_real."""
-    return fingerprint.mu_fake - fingerprint.mu_real
-
-
-def own_seed(seed: int, name: str, attempt: int = 0) -> int:
+def own_seed(seed: int, name: str) -> int:
     """Seed of one model's fit: with one z and one set of initial weights fits have more in common than their models."""
-    return int(sha256_bytes(f"{seed} {name}{f' {attempt}' if attempt else ''}".encode())[:8], 16)
+    return int(sha256_bytes(f"{seed} {name}".encode())[:8], 16)
 
 
 def keep(values: np.ndarray) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from difcore.denoisers import Denoiser
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
-from difcore.generators import fakes_of
+from difcore.generators import fakes_of, real_style
 from difcore.residuals import residuals_of
 from difcore.scenes import scene
 from difcore.stats import as_row, detection
@@ -34,7 +34,8 @@ def demo_images(
 
     A decoder or translator makes its fakes of ``n`` other scenes: reals take the even seeds, fakes the odd ones.
     """
-    real = np.stack([scene(first_seed + 2 * k, size) for k in range(n)])
+    style = real_style(generator)
+    real = np.stack([scene(first_seed + 2 * k, size, style) for k in range(n)])
     return real, fakes_of(generator, range(first_seed + 1, first_seed + 2 * n, 2), size)
 
 

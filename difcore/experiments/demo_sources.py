@@ -58,7 +58,7 @@ def keep_block(path: Path, start: int, size: int, style: str) -> None:
         atomic_write(path, partial(np.save, arr=images))
 
 
-def kept_scenes(seeds: Sequence[int], size: int, style: str = "mixed") -> np.ndarray:
+def kept_scenes(seeds: Sequence[int], size: int, style: str = generators.SOURCE_STYLE) -> np.ndarray:
     """The scenes of some seeds, uint8 (n, size, size, 3), made once.
 
     Blocks are made in random order, so that processes that need the same ones share the work.
@@ -92,7 +92,7 @@ def demo_sets(name: str, style: str, size: int, train: int, test: int, jpeg: int
 def demo_sources(names: Sequence[str], size: int, train: int, test: int) -> tuple[dict[str, Source], dict[str, str]]:
     """Demo generators by name, and why the others are absent (weights that are not there).
 
-    The reals are scenes of the style that a ProGAN was trained on, for all others of the mixed one.
+    The reals are scenes of ``difcore.generators.real_style``.
     """
     found, absent = {}, {}
     for name in names:
@@ -101,9 +101,8 @@ def demo_sources(names: Sequence[str], size: int, train: int, test: int) -> tupl
         except FileNotFoundError:
             absent[name] = "absent: its weights are not shipped"
             continue
-        plan = generators.read_facts(name)["plan"]
-        style = plan.get("style", "mixed")
-        versions = [scene_version(used, size) for used in (style, plan.get("source")) if used]
+        style, source = generators.real_style(name), generators.read_facts(name)["plan"].get("source")
+        versions = [scene_version(used, size) for used in (style, source) if used]
         digest = sha256_bytes(f"{name} {weights} {versions} {size} {train} {test}".encode())
         found[name] = Source(name, digest, partial(demo_sets, name, style, size, train, test))
     return found, absent

@@ -20,12 +20,13 @@ from difcore.experiments.verdicts import judge
 from difcore.files import atomic_write, sha256_bytes
 from difcore.gan_training import train_gan
 from difcore.gans import GanPlan
-from difcore.generator_training import ChildPlan, GeneratorPlan, child_of, train_decoder
+from difcore.generating import generate
+from difcore.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, child_of, train_decoder
 from difcore.generators import CHILDREN, DECODERS, GANS, SHIPPED
 from difcore.scenes import scene
 
 SIZE = 128  # of the scenes that the shipped ones were trained on
-SCENES = {"mixed": 300}  # their number
+SCENES = {SOURCE_STYLE: 300, "mixed": 300}  # their number
 OTHER_SCENES = 80  # their number in any other style: enough to fine-tune on
 TRAINING_SEED, HELD_OUT_SEED = 20_000, 90_000_000
 GOOD_PSNR = 25.0  # dB
@@ -43,7 +44,7 @@ class GeneratorRun:
 
 
 def training_scenes(
-    folder: Path | str, style: str = "mixed", count: int | None = None, size: int = SIZE, progress: bool = True
+    folder: Path | str, style: str = SOURCE_STYLE, count: int | None = None, size: int = SIZE, progress: bool = True
 ) -> list[np.ndarray]:
     """``count`` scenes of a style, uint8 (size, size, 3) each; rendered once, then read from ``folder``.
 
@@ -59,11 +60,11 @@ def training_scenes(
 
 def reconstruction_psnr(model: nn.Module, images: np.ndarray) -> float:
     """Mean over uint8 images (N, H, W, 3) of 10 log10(255^2 / mean squared error) of their 8-bit outputs, in dB."""
-    error = np.square(generators.generate(model, images).astype(float) - images).mean((1, 2, 3))
+    error = np.square(generate(model, images).astype(float) - images).mean((1, 2, 3))
     return float(np.mean(10 * np.log10(255**2 / np.maximum(error, 1e-12))))
 
 
-def held_out_psnr(model: nn.Module, style: str = "mixed", count: int = 16, size: int = SIZE) -> float:
+def held_out_psnr(model: nn.Module, style: str = SOURCE_STYLE, count: int = 16, size: int = SIZE) -> float:
     """PSNR in dB of a decoder on scenes whose seeds no training uses."""
     return reconstruction_psnr(model, np.stack([scene(HELD_OUT_SEED + k, size, style) for k in range(count)]))
 
@@ -114,7 +115,7 @@ def train_generator(
     """
     recipe = default_plan(name)
     recipe = replace(recipe, steps=steps or recipe.steps, seed=recipe.seed if seed is None else seed)
-    style = "mixed" if isinstance(recipe, GeneratorPlan) else recipe.style
+    style = recipe.style
     images = training_scenes(folder, style, scenes, size, progress)
     facts: dict[str, Any] = {"name": name, "data": describe(images, style)}
     checkpoints = Path(folder) / f"{name}-{sha256_bytes(repr((recipe, scenes, size)).encode())[:8]}"
@@ -173,7 +174,7 @@ def facts_table(names: Sequence[str] | None = None) -> pd.DataFrame:
                 "kB": round(generators.weights_path(name).stat().st_size / 1000),
                 "steps": plan.steps,
                 "seed": plan.seed,
-                "style": facts.get("style", "mixed"),
+                "style": plan.style,
                 "psnr": facts.get("psnr_heldout_db", np.nan),
             }
         )
@@ -204,14 +205,14 @@ def samples(
     rendered: dict[str, np.ndarray] = {}
     for name in names:
         model, plan = generators.load_with_plan(name)
-        style = plan.source if isinstance(plan, GanPlan) else "mixed"
+        style = plan.source if isinstance(plan, GanPlan) else SOURCE_STYLE
         if not style:
             fakes[name] = generators.sample(name, n, size, first_seed)
             continue
         if style not in rendered:
             rendered[style] = np.stack([scene(seed, size, style) for seed in seeds])
         sources[name] = rendered[style]
-        fakes[name] = generators.generate(model, sources[name])
+        fakes[name] = generate(model, sources[name])
     return fakes, sources
 
 

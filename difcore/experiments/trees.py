@@ -84,9 +84,9 @@ def restricted(found: Evidence, names: Sequence[str]) -> Evidence:
 def decoder_trees(cross: Cross, draws: int = 1000, seed: int = 0) -> dict[str, Tree]:
     """Decoders and their children (of a folder: fine-tuned models and their sources), by three routes.
 
-    "founders": which of the base models does each of the others descend from? An edge (base model, descendant) is true
-    if the base model is its first ancestor. "forest": nothing is known; a link is true between parent and child.
-    "detection": "founders" by DIF fingerprints against reals, plain cross-detection.
+    "detection": which of the base models does each of the others descend from, by DIF fingerprints against reals? An
+    edge (base model, descendant) is true if the base model is its first ancestor. "founders": the same by the whitened
+    F_A of ``kin``. "forest": nothing is known; a link is true between parent and child.
     """
     first, direct = decoder_truth(cross.names)
     founders = founders_of(cross.names)
@@ -96,14 +96,14 @@ def decoder_trees(cross: Cross, draws: int = 1000, seed: int = 0) -> dict[str, T
     kin, plain = kin_evidence(cross, draws, seed), cross_evidence(cross, draws, seed)
     text = "Each descendant is linked to the base model it was fine-tuned from"
     return {
-        "founders": Tree("base models known", text, kin, family(kin, founders), first, True),
-        "forest": Tree(
-            "nothing known", "Without known base models, parents and children are linked",
-            kin, family(kin), direct, False,
-        ),
         "detection": Tree(
-            "base models known, plain cross-detection", f"{text}, by DIF fingerprints against real images", plain,
+            "base models known, cross-detection", f"{text}, by DIF fingerprints against real images", plain,
             family(plain, founders), first, True,
+        ),
+        "founders": Tree("base models known, whitened F_A", text, kin, family(kin, founders), first, True),
+        "forest": Tree(
+            "nothing known, whitened F_A", "Without known base models, parents and children are linked",
+            kin, family(kin), direct, False,
         ),
     }  # fmt: skip
 
