@@ -74,7 +74,10 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
     One at a time, missing cells are computed in random order, so that two notebooks that need the same ones share them.
     """
     used = bench.filter()
-    work = partial(fit_cell, plan=bench.plan, denoiser=bench.denoiser, bfloat16=bench.bfloat16, max_test=bench.max_test)
+    work = partial(
+        fit_cell, plan=bench.plan, denoiser=bench.denoiser, bfloat16=bench.bfloat16, max_test=bench.max_test,
+        folder=products_folder(),
+    )  # fmt: skip
     cells = [
         Cell(
             {"generator": name, "n_train": n_train, "seed": seed},

@@ -34,10 +34,12 @@ def fit_cell(
     denoiser: str,
     bfloat16: bool,
     max_test: int | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """One model: F_E and F_A of ``n_train`` images of each class, residuals of the test images; names of the files.
 
-    ``load`` is the bench's: images are read or made where the cell is computed.
+    ``load`` is the bench's: images are read or made where the cell is computed, by another process perhaps, which is
+    told in which ``folder`` to keep the files.
 
     Raises
     ------
@@ -55,13 +57,13 @@ def fit_cell(
         row["fits"] = found.metadata.get("fits", row.get("fits"))
         digest = sha256_bytes(found.pattern.numpy().tobytes(), repr((found.mu_real, found.mu_fake)).encode())
         row[method] = f"{digest[:32]}.safetensors"
-        save_fingerprint(products_folder() / row[method], found)
-    row["trained"] = keep(np.array([*chosen.real.hashes, *chosen.fake.hashes]))
-    row["power"] = keep(np.mean([np.abs(np.fft.fft2(r.astype(np.float32))) ** 2 for r in real], axis=0))
+        save_fingerprint(folder / row[method], found)
+    row["trained"] = keep(np.array([*chosen.real.hashes, *chosen.fake.hashes]), folder)
+    row["power"] = keep(np.mean([np.abs(np.fft.fft2(r.astype(np.float32))) ** 2 for r in real], axis=0), folder)
     for label, residuals, pool in (("real", test_real, chosen.test_real), ("fake", test_fake, chosen.test_fake)):
-        row[f"test_{label}"] = keep(residuals)
-        row[f"hashes_{label}"] = keep(np.array(pool.hashes))
-        row[f"shown_{label}"] = keep(pool.images[:SHOWN])
+        row[f"test_{label}"] = keep(residuals, folder)
+        row[f"hashes_{label}"] = keep(np.array(pool.hashes), folder)
+        row[f"shown_{label}"] = keep(pool.images[:SHOWN], folder)
     return row
 
 
@@ -70,11 +72,11 @@ def own_seed(seed: int, name: str) -> int:
     return int(sha256_bytes(f"{seed} {name}".encode())[:8], 16)
 
 
-def keep(values: np.ndarray) -> str:
+def keep(values: np.ndarray, folder: Path) -> str:
     """Write an array under its content's hash; the file's name."""
     name = f"{sha256_bytes(str((values.dtype, values.shape)).encode(), np.ascontiguousarray(values).data)[:32]}.npy"
-    if not (products_folder() / name).is_file():
-        atomic_write(products_folder() / name, partial(np.save, arr=values))
+    if not (folder / name).is_file():
+        atomic_write(folder / name, partial(np.save, arr=values))
     return name
 
 
