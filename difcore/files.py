@@ -57,6 +57,11 @@ def atomic_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata
     return atomic_write(path, lambda p: p.write_bytes(_sorted_header(save(contiguous, text))))
 
 
+def derived_seed(*parts: object) -> int:
+    """A seed in [0, 2^32) from others and names: a hash of their texts."""
+    return int(sha256_bytes(" ".join(map(str, parts)).encode())[:8], 16)
+
+
 def _sorted_header(document: bytes) -> bytes:
     """A safetensors document with its header's keys in order: the library writes the metadata in a random one."""
     length = int.from_bytes(document[:8], "little")

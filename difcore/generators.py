@@ -23,7 +23,7 @@ from difcore.gans import GanPlan, build_gan
 from difcore.generating import generate, generate_from_noise, generate_progan
 from difcore.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, build_decoder
 from difcore.progan import ProGanPlan, ProGenerator
-from difcore.scenes import scene
+from difcore.scenes import STYLES, rendered
 
 
 def decoder_plan(kind: str, seed: int, last: str = "", **changes: Any) -> GeneratorPlan:
@@ -57,7 +57,7 @@ GANS: dict[str, GanPlan] = {
     "demo-stylegan": GanPlan("style", steps=1000, seed=24, bfloat16=True),
     "demo-translate": GanPlan("translate", "fabric", steps=1000, width=32, seed=25, bfloat16=True),
 }
-PROGAN_STYLES = ("mixed", "pebbles", "city", "foliage", "fabric", "clouds")
+PROGAN_STYLES = [name for name, style in STYLES.items() if style.camera == "bilinear"]
 SHORTER = ProGanPlan(epochs=46, decay_from=34.0)
 PROGANS: dict[str, ProGanPlan] = {
     "demo-progan-a": ProGanPlan("pebbles", seed=41),
@@ -84,11 +84,6 @@ SHIPPED = shipped_files((*DECODERS, *CHILDREN, *GANS))
 PROGAN_FILES = shipped_files((*progan_checkpoints(), *PROGAN_T))
 AnyPlan = GeneratorPlan | GanPlan | ProGanPlan
 KINDS: dict[str, type[AnyPlan]] = {"decoder": GeneratorPlan, "gan": GanPlan, "progan": ProGanPlan}
-
-
-def rendered(seeds: Sequence[int], size: int, style: str) -> np.ndarray:
-    """The scenes of some seeds, uint8 (n, size, size, 3)."""
-    return np.stack([scene(seed, size, style) for seed in seeds])
 
 
 def fakes_of(

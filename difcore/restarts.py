@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from difcore.files import sha256_bytes
+from difcore.files import derived_seed
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif
 
@@ -38,7 +38,7 @@ def fit_restarted(
     """
     tried: list[Fingerprint] = []
     while len(tried) < FITS and (not tried or gap(tried[-1]) < plan.margin / 2):
-        again = replace(plan, seed=next_seed(plan.seed, len(tried)), boost=True) if tried else plan
+        again = replace(plan, seed=derived_seed(plan.seed, len(tried)), boost=True) if tried else plan
         tried.append(fit_dif(real, fake, again, name, device, progress))
     best = max(tried, key=gap)
     return replace(best, metadata={**best.metadata, "fits": len(tried)})
@@ -47,8 +47,3 @@ def fit_restarted(
 def gap(fingerprint: Fingerprint) -> float:
     """mu_fake - mu_real."""
     return fingerprint.mu_fake - fingerprint.mu_real
-
-
-def next_seed(seed: int, attempt: int) -> int:
-    """Seed of a later fit."""
-    return int(sha256_bytes(f"{seed} {attempt}".encode())[:8], 16)

@@ -7,7 +7,7 @@ images that a residual filter lives on: edges at every scale, occlusion, a power
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -169,8 +169,8 @@ def bayer_camera(radiance: np.ndarray, rng: np.random.Generator, demosaic: str =
         variance = light / electrons + (reading / electrons) ** 2
         return light + rng.standard_normal(light.shape, np.float32) * np.sqrt(variance)
 
-    planes = [*(bilinear if demosaic == "bilinear" else binned)(image, sense)]
-    rgb = np.clip(np.stack(planes, -1), 0, 1) ** (1 / 2.2)
+    planes = {"bilinear": bilinear, "binned": binned}[demosaic](image, sense)
+    rgb = np.clip(np.stack(list(planes), -1), 0, 1) ** (1 / 2.2)
     return np.round(rgb * 255).astype(np.uint8)
 
 
@@ -221,6 +221,11 @@ def scene(seed: int, size: int = 256, style: str = "mixed") -> np.ndarray:
 def scenes(count: int, size: int = 256, style: str = "mixed", first_seed: int = 0) -> Iterator[np.ndarray]:
     """``count`` scenes of consecutive seeds."""
     return (scene(first_seed + k, size, style) for k in range(count))
+
+
+def rendered(seeds: Iterable[int], size: int, style: str) -> np.ndarray:
+    """The scenes of some seeds, uint8 (n, size, size, 3)."""
+    return np.stack([scene(seed, size, style) for seed in seeds])
 
 
 def spectral_slope(images: np.ndarray) -> float:

@@ -260,7 +260,7 @@ def test_every_child_has_its_parents_and_there_is_one_of_each_kind() -> None:
     assert len(CHILDREN) >= 8  # edges parent to child
     assert any(child.donor for child in CHILDREN.values())
     assert len({child.parent for child in CHILDREN.values()}) >= 5
-    assert any(child.style != "mixed" for child in CHILDREN.values())
+    assert any(child.style != SOURCE_STYLE for child in CHILDREN.values())
 
 
 def test_the_designs_differ() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from difcore.cells import cells_folder
 from difcore.denoisers import load_denoiser
 from difcore.experiments.pools import Sets, divide
-from difcore.files import atomic_write, sha256_bytes
+from difcore.files import atomic_write, derived_seed, sha256_bytes
 from difcore.fingerprints import save_fingerprint
 from difcore.fit import DifPlan
 from difcore.methods import PATTERNS, fit_pattern
@@ -69,7 +69,7 @@ def fit_cell(
 
 def own_seed(seed: int, name: str) -> int:
     """Seed of one model's fit: with one z and one set of initial weights fits have more in common than their models."""
-    return int(sha256_bytes(f"{seed} {name}".encode())[:8], 16)
+    return derived_seed(seed, name)
 
 
 def keep(values: np.ndarray, folder: Path) -> str:

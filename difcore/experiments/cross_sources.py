@@ -45,7 +45,7 @@ def paper_members(family: str, root: Path) -> tuple[str, ...]:
         return tuple(f"{model}@{epoch}" for model in paper.PROGAN_MODELS for epoch in paper.PROGAN_EPOCHS)
     if family == "progans_t":
         return tuple(sorted(p.name for p in root.glob(f"{PROGAN_T_PREFIX}*")))
-    return FAMILIES["gan" if family == "gan" else "variants"]
+    return FAMILIES.get(family, FAMILIES["variants"])
 
 
 def open_cross(

@@ -12,7 +12,7 @@ from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
 from difcore.generators import fakes_of, real_style
 from difcore.residuals import residuals_of
-from difcore.scenes import scene
+from difcore.scenes import rendered
 from difcore.stats import as_row, detection
 
 
@@ -34,8 +34,7 @@ def demo_images(
 
     A decoder or translator makes its fakes of ``n`` other scenes: reals take the even seeds, fakes the odd ones.
     """
-    style = real_style(generator)
-    real = np.stack([scene(first_seed + 2 * k, size, style) for k in range(n)])
+    real = rendered(range(first_seed, first_seed + 2 * n, 2), size, real_style(generator))
     return real, fakes_of(generator, range(first_seed + 1, first_seed + 2 * n, 2), size)
 
 

@@ -20,7 +20,7 @@ from difcore.experiments.pools import Sets, make_pool, without_copies
 from difcore.experiments.sources import Source
 from difcore.files import atomic_write, sha256_bytes, sha256_file
 from difcore.residuals import cache_folder, sha256_pixels
-from difcore.scenes import scene
+from difcore.scenes import rendered, scene
 
 REAL_SEED, FAKE_SEED, TEST_SEED = 40_000_000, 41_000_000, 500_000  # of demo scenes; nothing is trained on any of them
 BLOCK = 16  # scenes in one file; their first seed is a multiple of it
@@ -54,8 +54,7 @@ def scene_version(style: str, size: int) -> str:
 def keep_block(path: Path, start: int, size: int, style: str) -> None:
     """Make the scenes of one file, unless another process has done so."""
     if not path.is_file():
-        images = np.stack([scene(start + k, size, style) for k in range(BLOCK)])
-        atomic_write(path, partial(np.save, arr=images))
+        atomic_write(path, partial(np.save, arr=rendered(range(start, start + BLOCK), size, style)))
 
 
 def kept_scenes(seeds: Sequence[int], size: int, style: str = generators.SOURCE_STYLE) -> np.ndarray:

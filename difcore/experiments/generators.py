@@ -23,7 +23,7 @@ from difcore.gans import GanPlan
 from difcore.generating import generate
 from difcore.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, child_of, train_decoder
 from difcore.generators import CHILDREN, DECODERS, GANS, SHIPPED
-from difcore.scenes import scene
+from difcore.scenes import rendered
 
 SIZE = 128  # of the scenes that the shipped ones were trained on
 SCENES = {SOURCE_STYLE: 300, "mixed": 300}  # their number
@@ -54,7 +54,7 @@ def training_scenes(
     path = Path(folder) / f"scenes-{style}-{count}x{size}.npy"
     if not path.is_file():
         seeds = tqdm(range(TRAINING_SEED, TRAINING_SEED + count), desc=f"scenes ({style})", disable=not progress)
-        atomic_write(path, partial(np.save, arr=np.stack([scene(seed, size, style) for seed in seeds])))
+        atomic_write(path, partial(np.save, arr=rendered(seeds, size, style)))
     return list(np.load(path))
 
 
@@ -66,7 +66,7 @@ def reconstruction_psnr(model: nn.Module, images: np.ndarray) -> float:
 
 def held_out_psnr(model: nn.Module, style: str = SOURCE_STYLE, count: int = 16, size: int = SIZE) -> float:
     """PSNR in dB of a decoder on scenes whose seeds no training uses."""
-    return reconstruction_psnr(model, np.stack([scene(HELD_OUT_SEED + k, size, style) for k in range(count)]))
+    return reconstruction_psnr(model, rendered(range(HELD_OUT_SEED, HELD_OUT_SEED + count), size, style))
 
 
 def default_plan(name: str) -> ChildPlan | Plan:
@@ -202,16 +202,16 @@ def samples(
     """
     seeds = range(first_seed, first_seed + n)
     fakes, sources = {}, {}
-    rendered: dict[str, np.ndarray] = {}
+    given: dict[str, np.ndarray] = {}
     for name in names:
         model, plan = generators.load_with_plan(name)
         style = plan.source if isinstance(plan, GanPlan) else SOURCE_STYLE
         if not style:
             fakes[name] = generators.sample(name, n, size, first_seed)
             continue
-        if style not in rendered:
-            rendered[style] = np.stack([scene(seed, size, style) for seed in seeds])
-        sources[name] = rendered[style]
+        if style not in given:
+            given[style] = rendered(seeds, size, style)
+        sources[name] = given[style]
         fakes[name] = generate(model, sources[name])
     return fakes, sources
 
