@@ -258,7 +258,7 @@ def test_an_unknown_name_and_a_missing_parent_are_refused(family: Path) -> None:
 def test_training_scenes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = training_scenes(tmp_path, "clouds", 2, 32, progress=False)
     assert np.array_equal(first[1], scene(20_001, 32, "clouds"))
-    monkeypatch.setattr(experiment, "scene", None)
+    monkeypatch.setattr(experiment, "rendered", None)
     assert np.array_equal(training_scenes(tmp_path, "clouds", 2, 32, progress=False), first)
 
 
