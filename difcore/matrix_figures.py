@@ -28,7 +28,8 @@ class MatrixPanel:
     vmin, vmax : float or None
         Ends of the colour scale; None: the data's.
     diverging : bool
-        Blue and orange, zero in the middle, instead of viridis.
+        Blue and orange, ``centre`` in the middle, instead of viridis.
+    centre : float
     fmt : str
         Of the values written in; empty: none are.
     row_title, column_title : str
@@ -40,6 +41,7 @@ class MatrixPanel:
     vmin: float | None = None
     vmax: float | None = None
     diverging: bool = False
+    centre: float = 0.0
     fmt: str = ".0f"
     row_title: str = "fingerprint of"
     column_title: str = "images of"
@@ -69,15 +71,15 @@ def matrix_panels(
     cell = 0.29 if largest > 12 else 0.36 if largest > 6 else 0.5
     names = [str(n) for p in panels for n in (*p.matrix.index, *p.matrix.columns)]
     margin = 0.07 * max(len(shown(n)) for n in names) + 0.4  # inches for the labels
-    side = max(cell * largest, 1.6)
-    width, height = columns * (side + margin + 0.75), rows * (side + margin + 0.35)
+    side, across = (max(cell * max(p.matrix.shape[k] for p in panels), 1.6) for k in (0, 1))
+    width, height = columns * (across + margin + 0.75), rows * (side + margin + 0.35)
     figure = new_figure(width, height + (0.3 if title else 0), pad=0.05)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         drawn = draw_matrix(axes, panel, separators, cell)
         thickness = 0.11  # inches
         bar = figure.colorbar(
-            drawn, ax=axes, fraction=thickness / side, pad=0.1 / side, aspect=side / thickness, label=panel.unit
+            drawn, ax=axes, fraction=thickness / across, pad=0.1 / across, aspect=side / thickness, label=panel.unit
         )
         bar.outline.set_visible(False)  # type: ignore[operator]
     for axes in list(grid.flat)[len(panels) :]:
@@ -98,7 +100,7 @@ def draw_matrix(axes: Axes, panel: MatrixPanel, separators: Sequence[int], cell:
     values = panel.matrix.to_numpy(float)
     vmin, vmax = panel.vmin, panel.vmax
     if panel.diverging:
-        vmin, vmax = symmetric_limits(values, vmin, vmax, 0.0)
+        vmin, vmax = symmetric_limits(values, vmin, vmax, panel.centre)
     colours = signed_map() if panel.diverging else SEQUENTIAL
     drawn = axes.imshow(values, cmap=colours, vmin=vmin, vmax=vmax, aspect="auto")
     axes.set_box_aspect(values.shape[0] / values.shape[1])

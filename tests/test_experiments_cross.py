@@ -254,6 +254,8 @@ def test_matrix_panels_draw_values_and_labels() -> None:
     assert [t.get_text() for t in first.get_yticklabels()][0] == "$P_A$, 40"
     assert {text.get_text() for text in first.texts} >= {"99", "60", "97"}
     assert figure.axes[1].images[0].get_clim() == (-0.1, 0.1) or figure.axes[1].images[0].get_clim()[0] < 0
+    about_half = matrix_panels([MatrixPanel(MATRIX, vmin=0, vmax=0.8, diverging=True, centre=0.5)])
+    assert about_half.axes[0].images[0].get_clim() == (0, 1)
     with pytest.raises(ValueError, match="no matrix"):
         matrix_panels([])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ from difcore.experiments.published import (
     score_frame,
     score_release,
 )
+from difcore.experiments.published_parts import PARTS, parts_claims, parts_table, score_parts
 from difcore.experiments.training import train_and_measure, training_images
-from difcore.grids import grid_share
+from difcore.grids import grid_share, periodic_part, zero_mean
 from difcore.images import FolderError, ImageError
 from difcore.paper import GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
 from difcore.scenes import scene
@@ -133,6 +135,45 @@ def test_the_planted_lineage_shows_and_nothing_else(scores: PublishedScores) -> 
     # float32 sums over 196,608 values of one repeated cell lose a little: 5e-5 at most
     np.testing.assert_allclose(ncc, np.corrcoef([p.ravel() for p in patterns().values()]), atol=1e-4)
     assert correlation.a[0] == correlation.b[0] == "sd14" and correlation.b[1] == "sd21"
+
+
+def test_the_part_that_carries_a_planted_pattern_is_found(
+    made_up: Path, tmp_path: Path, scores: PublishedScores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SD 1.4's and MJ's planted patterns are grids of 8 px; GLIDE's is made one of 16 px without any of 8."""
+    monkeypatch.setenv("DIFCORE_CACHE", str(tmp_path / "residuals"))
+    release = tmp_path / "release"
+    shutil.copytree(made_up, release)
+    finer = torch.from_numpy(grid(256, 16, 77))
+    finer = (finer - periodic_part(finer, 8)) * 1.2
+    content = {"Fingerprint": finer[None], "Train Real": [0.0] * 30, "Train Fake": [0.04] * 30}
+    torch.save(content, release / "checks" / "glide" / "chk_0.pt")
+    write_images(release / "data" / "glide" / "1_fake", with_pattern(noise_images(3, 256, 99), finer.numpy(), STRENGTH))
+    parts = score_parts(release, HIGHPASS)
+    assert tuple(parts) == tuple(PARTS)
+    torch.testing.assert_close(parts["whole"].fake["mj"][0], scores.fake["mj"][0])
+    table = parts_table(parts, seed=3)
+    assert len(table) == 4 * 13 * 6 and (table.seed == 3).all() and (table.n_fake == 3).all()
+    found = table.set_index(["part", "fingerprint", "images"]).auc
+    for pair in (("sd14", "sd14"), ("sd14", "mj"), ("mj", "sd14"), ("mj", "mj")):
+        assert found["whole", *pair] == found["grid of 8 px", *pair] == 1
+    assert found["whole", "glide", "glide"] == found["without the grid", "glide", "glide"] == 1
+    assert found["grid of 8 px", "glide", "glide"] == found["without the grid", "sd14", "sd14"] == 0.5  # it has none
+    assert parts["grid of 8 px"].row("glide", "glide")[1].abs().max() == 0
+
+
+def test_verdicts_on_parts_turn_with_the_data(scores: PublishedScores) -> None:
+    table = parts_table(dict.fromkeys(PARTS, scores))
+    low = table.assign(auc=table.auc.where(table.part != "without the grid", 0.5))
+    low["auc"] = low.auc.where(~low.fingerprint.isin(GAN), 0.6)
+    assert [c.verdict for c in parts_claims(low)] == ["holds", "holds"]
+    gan = low.assign(
+        auc=low.auc.where((low.part != "zero-mean rows and columns") | (low.fingerprint != "biggan"), 0.81)
+    )
+    claims = parts_claims(gan)
+    assert [c.verdict for c in claims] == ["holds", "does not hold"] and "0.81 (BigGAN)" in claims[1].ours
+    finer = low.assign(auc=low.auc.where(low.part != "without the grid", 0.85))
+    assert [c.verdict for c in parts_claims(finer)] == ["does not hold", "holds"]
 
 
 def test_every_correlation_has_its_row(scores: PublishedScores) -> None:
@@ -317,6 +358,36 @@ def test_the_grid_of_a_mixture_is_its_share_and_that_of_a_constant_none() -> Non
     share = float(np.square(planted).mean())
     assert grid_share(planted + noise / 2, 4) == pytest.approx(share / (share + 0.25), abs=0.02)
     assert grid_share(np.full((3, 32, 32), 0.3, np.float32), 4) == 0
+
+
+@pytest.mark.parametrize(("size", "period"), [((16, 24), 8), ((17, 23), 4), ((9, 8), 8), ((6, 7), 1)])
+def test_the_periodic_part_is_the_mean_of_each_phase(size: tuple[int, int], period: int) -> None:
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    part = periodic_part(x, period)
+    for i, j in np.ndindex(*size):
+        same = x[..., i % period :: period, j % period :: period]
+        torch.testing.assert_close(part[..., i, j], same.mean((-2, -1)))
+    torch.testing.assert_close(periodic_part(part, period), part)
+    assert float(((x - part) * part).sum().abs()) < 1e-9  # an orthogonal projection
+    if not any(side % period for side in size):
+        free = x[0] - x[0].mean((1, 2), keepdim=True)
+        share = float(periodic_part(free, period).square().sum() / free.square().sum())
+        assert share == pytest.approx(grid_share(x[0].numpy(), period))
+
+
+def test_rows_and_columns_are_made_mean_free_and_nothing_else() -> None:
+    x = torch.randn(3, 20, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    clean = zero_mean(x)
+    assert float(clean.mean(1).abs().max()) < 1e-12 and float(clean.mean(2).abs().max()) < 1e-12
+    torch.testing.assert_close(zero_mean(clean), clean)
+    striped = clean + torch.randn(3, 20, 1, dtype=torch.float64) + torch.randn(3, 1, 30, dtype=torch.float64)
+    torch.testing.assert_close(zero_mean(striped), clean)
+
+
+@pytest.mark.parametrize("period", [0, 17])
+def test_a_period_that_does_not_fit_is_refused(period: int) -> None:
+    with pytest.raises(ValueError, match=f"a period of {period} px does not fit 16 x 20 px"):
+        periodic_part(torch.zeros(3, 16, 20), period)
 
 
 def test_the_gray_image_experiment() -> None:
