@@ -5,7 +5,8 @@
 DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
 reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
 to the files, as one would who saves both folders anew, and to the crops, whose 8x8 blocks then lie alike in all images.
-If the authors' release is found, its 13 fingerprints are tested on sd1 too.
+If the authors' release is found, its 13 fingerprints are tested on sd1 too. Every AUC also by the parts of fingerprint
+and residuals: their grid of 8 px alone, what is left without it, and rows and columns made mean-free.
 """
 
 from __future__ import annotations
@@ -13,22 +14,28 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 from difcore.artefacts import NeedsData, save_artefact
+from difcore.correlation import chunks, ncc
 from difcore.denoisers import Denoiser, load_denoiser
 from difcore.experiments.folders import draw
 from difcore.experiments.published import published_fingerprints
+from difcore.experiments.published_parts import PARTS, part_of
+from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
 from difcore.images import decode, list_images
 from difcore.release import locate
 from difcore.residuals import ResidualSet, residuals_of
-from difcore.stats import as_row, detection
+from difcore.stats import as_row, auc, detection
+from difcore.tensors import as_tensor
 
 TRAIN = {"sd1": 128, "taef2": 100}  # images of each class
 QUALITY = 95
@@ -45,6 +52,21 @@ def load(folder: Path, encoding: str, denoiser: Denoiser) -> ResidualSet:
         return residuals_of(Path(saved), denoiser, progress=True)
 
 
+def auc_by_part(prints: Mapping[str, Fingerprint], real: ResidualSet, fake: ResidualSet) -> dict[str, dict[str, float]]:
+    """AUC of each fingerprint by each part but the whole: {fingerprint: {"auc: grid of 8 px": ..., ...}}."""
+    patterns = torch.stack([p.pattern for p in prints.values()])
+    found: dict[str, dict[str, float]] = {name: {} for name in prints}
+    for part in list(PARTS)[1:]:
+        taken = part_of(patterns, part)
+        rho = [
+            torch.cat([ncc(taken, part_of(as_tensor(c).float(), part)) for c in chunks(s.values)], 1)
+            for s in (real, fake)
+        ]
+        for name, r, f in zip(prints, *rho, strict=True):
+            found[name][f"auc: {part}"] = auc(r, f)
+    return found
+
+
 def rows_of(
     name: str, encoding: str, photos: ResidualSet, test: ResidualSet, fakes: ResidualSet, plan: DifPlan
 ) -> list[dict[str, object]]:
@@ -58,12 +80,13 @@ def rows_of(
         "DIF": fit_dif(real.values, fake.values, plan, name, progress=True),
         "Marra18": fit_marra18(real.values, fake.values, name),
     }
-    rows = []
+    rows, parts = [], auc_by_part(prints, test, held_out)
     for method, fingerprint in prints.items():
         rho = [fingerprint.scores(s.values) for s in (test, held_out)]
         facts = {"generator": name, "encoding": encoding, "method": method}
         facts["margin"] = plan.margin if method == "DIF" else np.nan
-        rows.append({**facts, "n_train": count, **as_row(detection(*rho, fingerprint.threshold)), "seed": seed})
+        result = as_row(detection(*rho, fingerprint.threshold))
+        rows.append({**facts, "n_train": count, **result, **parts[method], "seed": seed})
         print(rows[-1], flush=True)
     return rows
 
@@ -84,7 +107,8 @@ def main() -> None:
         sets = [load(options.data_root / folder, "native", denoiser) for folder in ("photos/test", "sd1")]
         published = published_fingerprints(locate())
         results = {n: detection(*(f.scores(s.values) for s in sets), f.threshold) for n, f in published.items()}
-        listed = [{"fingerprint": name, "images": "sd1", **as_row(result)} for name, result in results.items()]
+        parts = auc_by_part(published, *sets)
+        listed = [{"fingerprint": n, "images": "sd1", **as_row(result), **parts[n]} for n, result in results.items()]
         tables["published_on_sd1"] = pd.DataFrame(listed)
         print(tables["published_on_sd1"].to_string(), flush=True)
     except (NeedsData, ValueError) as error:
