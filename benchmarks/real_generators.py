@@ -24,18 +24,16 @@ import torch
 from PIL import Image
 
 from difcore.artefacts import NeedsData, save_artefact
-from difcore.correlation import chunks, ncc
 from difcore.denoisers import Denoiser, load_denoiser
 from difcore.experiments.folders import draw
 from difcore.experiments.published import published_fingerprints
-from difcore.experiments.published_parts import PARTS, part_of
+from difcore.experiments.published_parts import correlate_parts
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
 from difcore.images import decode, list_images
 from difcore.release import locate
 from difcore.residuals import ResidualSet, residuals_of
 from difcore.stats import as_row, auc, detection
-from difcore.tensors import as_tensor
 
 TRAIN = {"sd1": 128, "taef2": 100}  # images of each class
 QUALITY = 95
@@ -54,17 +52,11 @@ def load(folder: Path, encoding: str, denoiser: Denoiser) -> ResidualSet:
 
 def auc_by_part(prints: Mapping[str, Fingerprint], real: ResidualSet, fake: ResidualSet) -> dict[str, dict[str, float]]:
     """AUC of each fingerprint by each part but the whole: {fingerprint: {"auc: grid of 8 px": ..., ...}}."""
-    patterns = torch.stack([p.pattern for p in prints.values()])
-    found: dict[str, dict[str, float]] = {name: {} for name in prints}
-    for part in list(PARTS)[1:]:
-        taken = part_of(patterns, part)
-        rho = [
-            torch.cat([ncc(taken, part_of(as_tensor(c).float(), part)) for c in chunks(s.values)], 1)
-            for s in (real, fake)
-        ]
-        for name, r, f in zip(prints, *rho, strict=True):
-            found[name][f"auc: {part}"] = auc(r, f)
-    return found
+    rho = correlate_parts(torch.stack([p.pattern for p in prints.values()]), [real.values, fake.values])
+    return {
+        name: {f"auc: {part}": auc(r[k], f[k]) for part, (r, f) in rho.items() if part != "whole"}
+        for k, name in enumerate(prints)
+    }
 
 
 def rows_of(

@@ -6,7 +6,7 @@ Beyond the paper. Latent diffusion models decode 8 x 8 pixels from each latent p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from difcore.artefacts import Claim
-from difcore.correlation import FLAT, cross_detection
+from difcore.correlation import FLAT, Array, chunks, ncc
 from difcore.denoisers import Denoiser
 from difcore.experiments.published import (
     RELATED,
@@ -52,21 +52,33 @@ def part_of(x: Tensor, part: str) -> Tensor:
     return torch.where(lengths[0] <= FLAT * lengths[1], 0, found)
 
 
-def score_parts(release: Path | str, denoiser: Denoiser, progress: bool = False) -> dict[str, PublishedScores]:
-    """Correlations of every published fingerprint with every image, of each of ``PARTS`` of both.
+def correlate_parts(patterns: Tensor, sets: Sequence[Array]) -> dict[str, list[Tensor]]:
+    """rho of G fingerprints with residual sets (N_t, 3, H, W), by part: one (G, N_t) for each set.
 
     Each part is an orthogonal projection, taken of the fingerprint and of the residual before rho is computed.
     """
-    prints = published_fingerprints(release)
-    sets = release_residuals(release, denoiser, progress=progress)
-    residuals = {name: [as_tensor(s.values).float() for s in pair] for name, pair in sets.items()}
-    patterns = torch.stack([p.pattern for p in prints.values()])
     found = {}
     for part in PARTS:
-        classes = [[part_of(pair[k], part) for pair in residuals.values()] for k in (0, 1)]
-        real, fake = cross_detection(part_of(patterns, part), *classes)
-        found[part] = PublishedScores(prints, dict(zip(sets, real, strict=True)), dict(zip(sets, fake, strict=True)))
+        taken = part_of(patterns, part)
+        found[part] = [
+            torch.cat([ncc(taken, part_of(as_tensor(some).float(), part)) for some in chunks(values)], 1)
+            for values in sets
+        ]
     return found
+
+
+def score_parts(release: Path | str, denoiser: Denoiser, progress: bool = False) -> dict[str, PublishedScores]:
+    """Correlations of every published fingerprint with every image, of each of ``PARTS`` of both."""
+    prints = published_fingerprints(release)
+    sets = release_residuals(release, denoiser, progress=progress)
+    patterns = torch.stack([p.pattern for p in prints.values()])
+    real, fake = (correlate_parts(patterns, [pair[k].values for pair in sets.values()]) for k in (0, 1))
+    return {
+        part: PublishedScores(
+            prints, dict(zip(sets, real[part], strict=True)), dict(zip(sets, fake[part], strict=True))
+        )
+        for part in PARTS
+    }
 
 
 def parts_table(scores: Mapping[str, PublishedScores], seed: int = 0) -> pd.DataFrame:
@@ -93,7 +105,7 @@ def parts_claims(table: pd.DataFrame) -> list[Claim]:
         low, high = lowest_and_highest(part)
         return f"AUC {low:.2f} to {high:.2f}"
 
-    by_grid, rest, cleaned = (part for part in list(PARTS)[1:])
+    _, by_grid, rest, cleaned = PARTS
     gans = {g: max(float(area[cleaned, g, images]) for images in ("sd14", "mj")) for g in GAN}
     top = max(gans, key=lambda g: gans[g])
     return [
