@@ -129,14 +129,16 @@ def worker_environment(threads: int, data_root: Path | None) -> dict[str, str]:
 
 
 @contextmanager
-def kernel_sockets() -> Iterator[Config]:
-    """Settings with which a kernel talks through files of its own, not through ports, where the system has such files.
+def kernel_settings() -> Iterator[Config]:
+    """Settings with which a kernel's answers always arrive: a patient client, and, where there are, files for ports.
 
     A kernel chooses free ports before it binds them: two that start at once may choose the same.
     """
+    manager = {"client_class": "difcore.kernel_client.PatientClient"}
     with tempfile.TemporaryDirectory(prefix="difcore-") as folder:
-        own = {"transport": "ipc", "ip": str(Path(folder) / "kernel")}  # short: such a path has at most 107 characters
-        yield Config({"KernelManager": own} if os.name == "posix" else {})
+        if os.name == "posix":  # the path is short, for it may have at most 107 characters
+            manager |= {"transport": "ipc", "ip": str(Path(folder) / "kernel")}
+        yield Config({"KernelManager": manager})
 
 
 def execute(job: Job) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def execute(job: Job) -> dict[str, Any]:
     clear_artefacts(output)
     outcome = {"status": "ok", "reason": "", "traceback": ""}
     try:
-        with kernel_sockets() as config:
+        with kernel_settings() as config:
             papermill.execute_notebook(
                 job.notebook,
                 str(output / "executed.ipynb"),

@@ -12,6 +12,7 @@ import pytest
 
 from difcore import widgets
 from difcore.cross_widgets import cross_explorer
+from difcore.notebooks import kernel_settings
 from difcore.progan_widgets import epoch_explorer
 
 RNG = np.random.default_rng(1)
@@ -165,7 +166,8 @@ def test_headless_notebook_keeps_figure_and_widget() -> None:
         "plots.fingerprint_panels(p)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in code])
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    with kernel_settings() as config:
+        nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", config=config).execute()
     outputs = [cell.outputs for cell in notebook.cells]
     assert [len(o) for o in outputs] == [0, 0, 1, 1, 1, 1]
     assert "image/png" in outputs[2][0].data and "image/png" in outputs[5][0].data
