@@ -5,8 +5,9 @@
 DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
 reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
 to the files, as one would who saves both folders anew, and to the crops, whose 8x8 blocks then lie alike in all images.
-If the authors' release is found, its 13 fingerprints are tested on sd1 too. Every AUC also by the parts of fingerprint
-and residuals: their grid of 8 px alone, what is left without it, and rows and columns made mean-free.
+If the authors' release is found, its 13 fingerprints are tested on sd1 too, with the filter for them. Every AUC also
+by the parts of fingerprint and residuals: their grid of 8 px alone, what is left without it, and rows and columns made
+mean-free.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from difcore.experiments.published_parts import correlate_parts
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
 from difcore.images import decode, list_images
+from difcore.matching import FOREIGN_DENOISER
 from difcore.release import locate
 from difcore.residuals import ResidualSet, residuals_of
 from difcore.stats import as_row, auc, detection
@@ -96,7 +98,8 @@ def main() -> None:
     started, denoiser = time.perf_counter(), load_denoiser("photos", bfloat16=options.bfloat16)
     tables, rows = {}, []
     try:
-        sets = [load(options.data_root / folder, "native", denoiser) for folder in ("photos/test", "sd1")]
+        foreign = load_denoiser(FOREIGN_DENOISER, bfloat16=options.bfloat16)
+        sets = [load(options.data_root / folder, "native", foreign) for folder in ("photos/test", "sd1")]
         published = published_fingerprints(locate())
         results = {n: detection(*(f.scores(s.values) for s in sets), f.threshold) for n, f in published.items()}
         parts = auc_by_part(published, *sets)

@@ -134,7 +134,7 @@ def evaluate(
     document: dict[str, Any] = {
         "command": "evaluate", "fingerprint": path, "name": fingerprint.name, "method": fingerprint.method,
         "crop": fingerprint.crop, "jpeg": jpeg, "seed": seed, "denoiser": used.name, "denoiser_sha256": used.hash,
-        "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake,
+        "limit": used.limit, "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake,
         "rho_real": rho["real"].mean(), "rho_fake": rho["fake"].mean(),
         **detection_fields(result), "skipped": skipped_fields(skipped), "warnings": warnings,
     }  # fmt: skip
@@ -172,6 +172,7 @@ def detect(
         "command": "detect",
         "fingerprints": [{"path": p, "name": f.name, "method": f.method} for p, f in known.items()],
         "crop": fingerprints[0].crop, "jpeg": jpeg, "denoiser": used.name, "denoiser_sha256": used.hash,
+        "limit": used.limit,
         "images": [
             {
                 "image": image,

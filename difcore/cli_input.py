@@ -72,16 +72,20 @@ def choose_denoiser(
     """The denoiser called ``name`` or stored in that file.
 
     What is None is taken as the fingerprints were fitted: the shipped denoiser that the first of them records (the
-    default one if it records none), in the precision that gives the denoiser's recorded hash.
+    default one if it records none, the one for the authors' if all are theirs), in the precision and with the limit
+    that give the denoiser's recorded hash.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If there is no such denoiser, or no such device.
     """
-    from difcore.denoisers import DEFAULT_DENOISER, SHIPPED, load_recorded
+    from difcore.denoisers import DEFAULT_DENOISER, SHIPPED
+    from difcore.matching import FOREIGN_DENOISER, load_recorded
 
     check_device(device)
+    if name is None and fingerprints and all(f.foreign for f in fingerprints):
+        name = FOREIGN_DENOISER
     known = [*SHIPPED, "highpass"]
     recorded = str(fingerprints[0].metadata.get("denoiser")) if fingerprints else ""
     name = name or (recorded if recorded in known else DEFAULT_DENOISER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,35 @@ def training_agreement(frame: pd.DataFrame, title: str = "") -> NotebookFigure:
         axes.set_xlabel("training step")
     if title:
         figure.suptitle(title)
+    return figure
+
+
+@styled
+def limit_curves(frame: pd.DataFrame, chosen: float, title: str = "") -> NotebookFigure:
+    """AUC against the limit of the residuals; infinite limits ("none") stand at the right, ``chosen`` is marked.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``limit`` (in root mean squares of the image's residual), ``series`` (a generator, or any text), ``value``.
+    """
+    missing = {"limit", "series", "value"} - set(frame.columns)
+    if missing:
+        raise ValueError(f"limit_curves needs the columns {sorted(missing)} too")
+    limits = np.sort(frame["limit"].unique())
+    figure = new_figure(6.2, 3.0)
+    axes = figure.subplots()
+    for k, (name, line) in enumerate(frame.groupby("series", sort=False)):
+        line = line.sort_values("limit")
+        places = np.searchsorted(limits, line["limit"])
+        look: dict[str, Any] = {"color": PALETTE[k % len(PALETTE)], "marker": MARKERS[k % len(MARKERS)]}
+        axes.plot(places, line["value"], label=paper.label(str(name)), **look)
+    axes.axvline(float(np.searchsorted(limits, chosen)), color=GREY, linewidth=0.8, linestyle="--")
+    axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_xticks(range(len(limits)), [f"{x:g}" if np.isfinite(x) else "none" for x in limits])
+    axes.set(xlabel="limit of the residual (root mean squares)", ylabel="AUC", title=title)
+    axes.grid()
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,20 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from difcore.bias import bias_for_size
+from difcore.correlation import limited
 from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes
 
 PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
 NOISE_UNIT = 10 / 255  # the network's output 1.0 stands for this much noise: the middle of sigma in [5, 15]
-SHIPPED = {"photos": DATA_DIR / "dncnn_photos.safetensors", "scenes": DATA_DIR / "dncnn_scenes.safetensors"}
+SHIPPED = {
+    "photos": DATA_DIR / "dncnn_photos.safetensors",
+    "photos-long": DATA_DIR / "dncnn_photos_long.safetensors",
+    "scenes": DATA_DIR / "dncnn_scenes.safetensors",
+}
 DEFAULT_DENOISER = "photos"
+LIMIT = (
+    0.4  # of residuals, in root mean squares of their image: notebook 03's table "limits", benchmarks/real_generators
+)
 
 
 class DnCNN(nn.Module):
@@ -30,10 +38,7 @@ class DnCNN(nn.Module):
     Input and output are scaled inside (x - 1/2 in, units of 10/255 out): the same family of functions as the
     paper's, but one that a CPU can train.
 
-    Parameters
-    ----------
-    depth, features : int
-        17 and 64 in the paper; smaller ones are for tests.
+    ``depth`` and ``features`` are 17 and 64 in the paper; smaller ones are for tests.
     """
 
     def __init__(self, depth: int = 17, features: int = 64) -> None:
@@ -104,8 +109,7 @@ class FoldedDnCNN:
 
 def conv_relu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """relu(conv3x3(x)), in one pass over memory where oneDNN offers it (CPU), in two elsewhere."""
-    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        # The operator behind torch.compile's CPU fusion; without it a separate ReLU costs a tenth of the time.
+    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():  # as torch.compile fuses it: a tenth faster
         return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, [1, 1], [1, 1], [1, 1], 1, "relu", [], "")
     return F.conv2d(x, weight, bias, padding=1).relu_()
 
@@ -130,7 +134,6 @@ class Denoiser:
 
     Attributes
     ----------
-    name : str
     filter : callable
         Maps (B, 3, H, W) float32 in [0, 1] to the same shape.
     bias : Tensor (3, S, S) or None
@@ -141,6 +144,9 @@ class Denoiser:
         Data, steps, seed, PSNR of the training.
     pad : int
         px of zeros added before the filter and cut after it.
+    limit : float or None
+        Residuals are held within so many root mean squares of their image (``correlation.limited``). None: left as
+        they are, as in the paper.
     """
 
     name: str
@@ -150,6 +156,7 @@ class Denoiser:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     pad: int = PAD
     device: str = "cpu"
+    limit: float | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Residuals (B, 3, H, W) of images ``x`` (B, 3, H, W) in [0, 1], in the images' units.
@@ -163,7 +170,8 @@ class Denoiser:
             raise ValueError(f"expected images of shape (B, 3, H, W), got {tuple(x.shape)}")
         p, (height, width) = self.pad, x.shape[2:]
         out = self.filter(F.pad(x.to(self.device), (p,) * 4))[:, :, p : p + height, p : p + width]
-        return out if self.bias is None else out - bias_for_size(self.bias, height, width)
+        out = out if self.bias is None else out - bias_for_size(self.bias, height, width)
+        return out if self.limit is None else limited(out, self.limit)
 
 
 def save_denoiser(path: Path | str, model: DnCNN, bias: Tensor, metadata: Mapping[str, Any]) -> Path:
@@ -197,51 +205,26 @@ def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
     return model.eval(), bias, metadata
 
 
-def load_denoiser(name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False) -> Denoiser:
-    """The denoiser shipped as ``"photos"`` or ``"scenes"``, the ``"highpass"``, or the one stored in a file.
+def load_denoiser(
+    name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False, limit: float | None = LIMIT
+) -> Denoiser:
+    """The denoiser shipped under a name (``SHIPPED``), the ``"highpass"``, or the one stored in a file.
 
-    Parameters
-    ----------
-    name : str or path
-    device : str
-        "cpu" or "cuda".
-    bfloat16 : bool
-        Run the 15 middle layers in bfloat16: faster on GPUs and on CPUs with AMX. Residuals differ by rounding, so
-        they are cached apart.
+    ``device`` is "cpu" or "cuda". ``bfloat16`` runs the 15 middle layers in bfloat16: faster on GPUs and on CPUs with
+    AMX. Residuals differ by rounding, so they are cached apart. ``limit`` None gives the paper's residuals.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If there is no such file, or it is no denoiser.
     """
+    held = b"" if limit is None else f"limit {limit}".encode()
     if name == "highpass":
-        return Denoiser("highpass", gaussian_high_pass, None, sha256_bytes(b"highpass-sigma-1.0"), pad=0, device=device)
+        digest = sha256_bytes(b"highpass-sigma-1.0", held)
+        return Denoiser("highpass", gaussian_high_pass, None, digest, pad=0, device=device, limit=limit)
     path = SHIPPED.get(str(name), Path(name))
     model, bias, metadata = read_dncnn(path)
     values = [bias, *(value for _, value in sorted(model.state_dict().items()))]
-    digest = sha256_bytes(*(value.numpy().tobytes() for value in values), b"bfloat16" if bfloat16 else b"")
-    label = str(name) if str(name) in SHIPPED else path.stem
-    return Denoiser(label, FoldedDnCNN(model, device, bfloat16), bias.to(device), digest, metadata, device=device)
-
-
-def load_recorded(
-    name: str | Path, hashes: Container[str | None], device: str = "cpu", bfloat16: bool | None = None
-) -> Denoiser:
-    """The denoiser called ``name``, in the precision whose hash is among ``hashes``; float32 if neither's is.
-
-    Parameters
-    ----------
-    hashes : container of str
-        ``denoiser_sha256`` of fingerprints.
-    bfloat16 : bool or None
-        A precision that is wanted whatever the hashes say.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As ``load_denoiser``.
-    """
-    if bfloat16 is not None:
-        return load_denoiser(name, device, bfloat16)
-    both = [load_denoiser(name, device, rounded) for rounded in (False, True)]
-    return next((denoiser for denoiser in both if denoiser.hash in hashes), both[0])
+    digest = sha256_bytes(*(value.numpy().tobytes() for value in values), b"bfloat16" if bfloat16 else b"", held)
+    label, filter_ = str(name) if str(name) in SHIPPED else path.stem, FoldedDnCNN(model, device, bfloat16)
+    return Denoiser(label, filter_, bias.to(device), digest, metadata, device=device, limit=limit)

@@ -18,6 +18,7 @@ from torch import Tensor
 from difcore.correlation import Array, ncc, nearest_centre
 from difcore.files import atomic_safetensors, sha256_file
 
+OFFICIAL = "official release"
 LAST_BATCHES = 20  # the centres are means over these many last batches (official code)
 
 
@@ -68,6 +69,11 @@ class Fingerprint:
     def crop(self) -> int:
         """Side of the square crop it was fitted at, px."""
         return self.pattern.shape[-1]
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is of the authors' release, fitted behind a filter that nobody else has."""
+        return self.metadata.get("source") == OFFICIAL
 
     def scores(self, residuals: Array) -> Tensor:
         """rho of each residual (N, 3, H, W) with the pattern, (N,) in [-1, 1].
@@ -155,7 +161,7 @@ def import_official(path: Path | str, name: str | None = None) -> Fingerprint:
         mu_real, mu_fake = (fmean(x[-LAST_BATCHES:]) for x in (real, fake))
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: its training correlations are not lists of numbers") from error
-    origin = {"source": "official release", "file_sha256": sha256_file(path), "steps": len(real)}
+    origin = {"source": OFFICIAL, "file_sha256": sha256_file(path), "steps": len(real)}
     try:
         return Fingerprint(pattern[0].float(), mu_real, mu_fake, "dif", name or path.parent.name, origin)
     except ValueError as error:

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from difcore import correlation
-from difcore.correlation import centres, chunks, cross_detection, leave_one_out_decisions, ncc, nearest_centre
+from difcore.correlation import (
+    centres,
+    chunks,
+    cross_detection,
+    leave_one_out_decisions,
+    limited,
+    ncc,
+    nearest_centre,
+)
 from difcore.correlation import standardise as standardised
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(2, 7), st.integers(2, 7))
@@ -181,3 +189,34 @@ def test_a_set_given_twice_is_correlated_once(monkeypatch: pytest.MonkeyPatch) -
     rho_real, _ = cross_detection(gaussian(2, 3, 4, 4), [shared, shared], [one, two])
     assert sorted(calls) == [2, 3, 5]
     assert torch.equal(rho_real[0], rho_real[1])
+
+
+# Limited residuals
+
+
+def test_limited_holds_values_within_the_root_mean_square() -> None:
+    x = torch.tensor([[[[3.0, -1.0], [1.0, -5.0]]], [[[0.0, 0.0], [0.0, 2.0]]]])
+    roots = [3.0, 1.0]  # sqrt((9 + 1 + 1 + 25) / 4), sqrt(4 / 4)
+    expected = torch.tensor([[[[1.5, -1.0], [1.0, -1.5]]], [[[0.0, 0.0], [0.0, 0.5]]]])
+    assert [float(sample.square().mean().sqrt()) for sample in x] == roots
+    torch.testing.assert_close(limited(x, 0.5), expected)
+    torch.testing.assert_close(limited(x.half(), 0.5), expected.half())
+    torch.testing.assert_close(limited(x, 10.0), x)
+    torch.testing.assert_close(limited(7 * x, 0.5), 7 * expected)
+    assert torch.equal(limited(torch.zeros(1, 3, 4, 4), 0.5), torch.zeros(1, 3, 4, 4))
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="positive"):
+            limited(x, wrong)
+
+
+def test_a_limit_finds_a_weak_pattern_below_heavy_tails() -> None:
+    """Planted in noise that is mostly faint and now and then a hundred times stronger, as residuals at edges are."""
+    generator = torch.Generator().manual_seed(3)
+    pattern = torch.randn(1, 3, 64, 64, generator=generator)
+    noise = torch.randn(60, 3, 64, 64, generator=generator)
+    edges = torch.rand(60, 3, 64, 64, generator=generator) < 0.03
+    noise = torch.where(edges, 100 * noise, noise)
+    samples = torch.cat([noise[:30], noise[30:] + 0.1 * pattern])
+    plain, held = (ncc(pattern, s)[0] for s in (samples, limited(samples, 0.1)))
+    assert float((held[:30, None] < held[None, 30:]).float().mean()) == 1
+    assert float((plain[:30, None] < plain[None, 30:]).float().mean()) < 0.8

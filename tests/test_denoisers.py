@@ -17,7 +17,9 @@ from torch import Tensor
 
 from difcore import denoisers
 from difcore.bias import BORDER, bias_for_size, border_profile
+from difcore.correlation import limited
 from difcore.denoisers import (
+    LIMIT,
     PAD,
     SHIPPED,
     Denoiser,
@@ -301,3 +303,18 @@ def test_the_shipped_weights(name: str) -> None:
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)) * 10 / 255
     left = (denoiser.filter(clean + noise) - noise)[..., 8:-8, 8:-8]
     assert float(left.square().mean()) < 0.5 * (10 / 255) ** 2
+
+
+# Limited residuals
+
+
+def test_a_limit_applies_after_the_bias_and_is_cached_apart(tmp_path: Path) -> None:
+    path = save_denoiser(tmp_path / "d.safetensors", random_dncnn(depth=5, features=4), torch.randn(3, 32, 32) / 50, {})
+    plain, held, default = load_denoiser(path, limit=None), load_denoiser(path, limit=0.5), load_denoiser(path)
+    x = images(2, 32, 32)
+    torch.testing.assert_close(held(x), limited(plain(x), 0.5))
+    assert float((held(x) - plain(x)).abs().max()) > 0
+    assert (plain.limit, held.limit, default.limit) == (None, 0.5, LIMIT)
+    high = [load_denoiser("highpass", limit=limit) for limit in (None, 0.5)]
+    torch.testing.assert_close(high[1](x), limited(gaussian_high_pass(x), 0.5))
+    assert len({d.hash[:16] for d in (plain, held, default, *high)}) == 5

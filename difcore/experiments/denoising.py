@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from difcore.bias import border_profile
 from difcore.denoiser_training import mean_residual, psnr
-from difcore.denoisers import Denoiser, DnCNN, FoldedDnCNN
+from difcore.denoisers import LIMIT, Denoiser, DnCNN, FoldedDnCNN
 from difcore.experiments.published import agreement, score_release
 from difcore.files import DATA_DIR, sha256_bytes, sha256_file
 from difcore.paper import WITH_IMAGES
@@ -22,7 +22,7 @@ RECORDED = DATA_DIR / "denoiser_agreement.csv"
 
 
 def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat16: bool = False) -> Denoiser:
-    """The residual filter of a training snapshot, with F_DnCNN measured on ``images``."""
+    """The residual filter of a training snapshot, with F_DnCNN measured on ``images``, limited."""
     state = torch.load(snapshot, map_location="cpu", weights_only=True)
     features = state["last.weight"].shape[1]
     depth = 2 + sum(key.startswith("middle.") and value.ndim == 4 for key, value in state.items())
@@ -30,8 +30,8 @@ def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat
     model.load_state_dict(state)
     filter_ = FoldedDnCNN(model.eval(), bfloat16=bfloat16)
     bias = border_profile(mean_residual(filter_, images))
-    digest = sha256_bytes(sha256_file(snapshot).encode(), str(bfloat16).encode(), bias.numpy().tobytes())
-    return Denoiser(Path(snapshot).stem, filter_, bias, digest)
+    digest = sha256_bytes(f"{sha256_file(snapshot)} {bfloat16} {LIMIT}".encode(), bias.numpy().tobytes())
+    return Denoiser(Path(snapshot).stem, filter_, bias, digest, limit=LIMIT)
 
 
 def psnr_table(denoisers: Mapping[str, Denoiser], images: Sequence[np.ndarray], seed: int = 0) -> pd.DataFrame:

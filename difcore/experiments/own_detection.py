@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from difcore.denoisers import Denoiser, load_denoiser, load_recorded
+from difcore.denoisers import Denoiser, load_denoiser
 from difcore.experiments.folders import detect_images
 from difcore.experiments.own import demo_folders, train_your_own
 from difcore.experiments.pools import MIN_TEST
@@ -18,6 +18,7 @@ from difcore.fingerprints import Fingerprint, load_fingerprint
 from difcore.fit import DifPlan
 from difcore.generators import SHIPPED
 from difcore.images import Skipped, list_images, read_crop
+from difcore.matching import FOREIGN_DENOISER, load_recorded
 from difcore.residuals import residuals_of
 
 
@@ -51,7 +52,11 @@ class OwnDetection:
 
 
 def matching_filter(fingerprints: Sequence[Fingerprint], name: str) -> tuple[Denoiser, tuple[str, ...]]:
-    """The filter called ``name`` in the precision the fingerprints were fitted with; a warning if there is none."""
+    """The filter called ``name`` in the precision the fingerprints were fitted with; a warning if there is none.
+
+    For the authors' fingerprints it is the one for them.
+    """
+    name = FOREIGN_DENOISER if all(f.foreign for f in fingerprints) else name
     recorded = {f.metadata.get("denoiser_sha256") for f in fingerprints}
     denoiser = load_recorded(name, recorded)
     text = f"no fingerprint was fitted on residuals of {name}: correlations and decisions need not hold"
