@@ -53,6 +53,7 @@ def fit(
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
     bfloat16: opt.FitBfloat16 = False,
+    limit: opt.FitLimit = True,
     steps: opt.Steps = None,
     batch: opt.Batch = None,
     learning_rate: opt.LearningRate = None,
@@ -76,7 +77,7 @@ def fit(
         boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=bfloat16, seed=seed,
     )  # fmt: skip
     real, fake = list_images(real_dir), list_images(fake_dir)
-    used = choose_denoiser(denoiser, (), device, bfloat16)
+    used = choose_denoiser(denoiser, (), device, bfloat16, limit)
     name = name or out.stem
     result = fit_folders(real, fake, used, plan, method, train, crop, jpeg, name, device, show_progress())
     fitted = result.fingerprint
@@ -84,7 +85,7 @@ def fit(
     warnings = format_warnings(real, fake, jpeg)
     document: dict[str, Any] = {
         "command": "fit", "out": out, "name": name, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,
-        "denoiser": used.name, "denoiser_sha256": used.hash, "plan": fitted.metadata.get("plan"),
+        "denoiser": used.name, "denoiser_sha256": used.hash, "limit": used.limit, "plan": fitted.metadata.get("plan"),
         "steps": fitted.metadata.get("steps"), "n_train_real": fitted.metadata["n_real"],
         "n_train_fake": fitted.metadata["n_fake"], "mu_real": fitted.mu_real, "mu_fake": fitted.mu_fake,
         **detection_fields(result.held_out), "skipped": skipped_fields(result.skipped), "warnings": warnings,
@@ -172,8 +173,7 @@ def detect(
         "command": "detect",
         "fingerprints": [{"path": p, "name": f.name, "method": f.method} for p, f in known.items()],
         "crop": fingerprints[0].crop, "jpeg": jpeg, "denoiser": used.name, "denoiser_sha256": used.hash,
-        "limit": used.limit,
-        "images": [
+        "limit": used.limit, "images": [
             {
                 "image": image,
                 "best": rows.fingerprint.iloc[0],
@@ -202,6 +202,7 @@ def cross_detect(
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
     bfloat16: opt.FitBfloat16 = False,
+    limit: opt.FitLimit = True,
     steps: opt.Steps = None,
     batch: opt.Batch = None,
     learning_rate: opt.LearningRate = None,
@@ -219,13 +220,13 @@ def cross_detect(
         bfloat16=bfloat16, seed=seed,
     )  # fmt: skip
     generators = find_generators(root)
-    used = choose_denoiser(denoiser, (), device, bfloat16)
+    used = choose_denoiser(denoiser, (), device, bfloat16, limit)
     table, _, skipped = cross(root, used, plan, method, train, crop, jpeg, device, show_progress())
     pairs = {generator.name: (generator.real_images(), generator.fake_images()) for generator in generators}
     warnings = [text for name, pair in pairs.items() for text in format_warnings(*pair, jpeg, f"{name}: ")]
     document: dict[str, Any] = {
         "command": "cross-detect", "root": root, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,
-        "denoiser": used.name, "denoiser_sha256": used.hash, "generators": list(pairs),
+        "denoiser": used.name, "denoiser_sha256": used.hash, "limit": used.limit, "generators": list(pairs),
         "results": [with_intervals(row) for row in table.to_dict("records")],
         "skipped": skipped_fields(skipped), "warnings": warnings,
     }  # fmt: skip

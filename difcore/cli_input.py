@@ -67,20 +67,24 @@ def check_device(device: str) -> None:
 
 
 def choose_denoiser(
-    name: str | None, fingerprints: Sequence[Fingerprint] = (), device: str = "cpu", bfloat16: bool | None = None
+    name: str | None,
+    fingerprints: Sequence[Fingerprint] = (),
+    device: str = "cpu",
+    bfloat16: bool | None = None,
+    limit: bool = True,
 ) -> Denoiser:
     """The denoiser called ``name`` or stored in that file.
 
     What is None is taken as the fingerprints were fitted: the shipped denoiser that the first of them records (the
     default one if it records none, the one for the authors' if all are theirs), in the precision and with the limit
-    that give the denoiser's recorded hash.
+    that give the denoiser's recorded hash. Without ``limit`` residuals are not limited, whatever is recorded.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If there is no such denoiser, or no such device.
     """
-    from difcore.denoisers import DEFAULT_DENOISER, SHIPPED
+    from difcore.denoisers import DEFAULT_DENOISER, SHIPPED, load_denoiser
     from difcore.matching import FOREIGN_DENOISER, load_recorded
 
     check_device(device)
@@ -95,6 +99,8 @@ def choose_denoiser(
         raise ValueError(
             f"the weights of denoiser {name!r} are missing ({SHIPPED[name]}); choose another by --denoiser"
         )
+    if not limit:
+        return load_denoiser(name, device, bool(bfloat16), None)
     return load_recorded(name, [f.metadata.get("denoiser_sha256") for f in fingerprints], device, bfloat16)
 
 

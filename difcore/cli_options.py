@@ -28,6 +28,9 @@ Test = Annotated[int | None, Option(min=1, show_default="all", help="Images of e
 _NAMES = "Residual filter: photos, scenes, highpass, or the file of one."
 FitDenoiser = Annotated[str, Option("--denoiser", help=_NAMES)]
 FitBfloat16 = Annotated[bool, Option(help="Filter and network in bfloat16: faster on GPUs and CPUs with AMX.")]
+FitLimit = Annotated[
+    bool, Option("--limit/--no-limit", help="Hold residuals within 0.4 of their root mean square; no: as in the paper.")
+]
 
 # Of commands that use fingerprints: None stands for what a fingerprint was fitted with.
 _FITTED = "as fitted"

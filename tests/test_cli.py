@@ -23,7 +23,7 @@ from difcore import cli_detection, release
 from difcore.cli import app
 from difcore.cli_input import make_plan, parse_grid
 from difcore.cli_output import answer
-from difcore.denoisers import DnCNN, save_denoiser
+from difcore.denoisers import LIMIT, DnCNN, load_denoiser, save_denoiser
 from difcore.files import PROJECT_DIR, sha256_file
 from difcore.fingerprints import Fingerprint, load_fingerprint, save_fingerprint
 from difcore.fit import DifPlan
@@ -185,7 +185,7 @@ def test_fit_marra18_measures_what_it_did_not_train_on(world: World, tmp_path: P
 
 
 def test_fit_dif_takes_every_parameter(world: World, tmp_path: Path) -> None:
-    plan = {"steps": 3, "batch": 4, "learning_rate": 1e-3, "margin": 0.02, "input_noise": 0.1, "ema": 0.5, "alpha": 0.5}
+    plan = {"steps": 3, "batch": 4, "learning_rate": 1e-3, "margin": 1e-6, "input_noise": 0.1, "ema": 0.5, "alpha": 0.5}
     plan |= {"patience": 50, "prior": "unet"}
     given = [text for key, value in plan.items() for text in (f"--{key.replace('_', '-')}", value)]
     options = ("--boost", "--seed", 7, "--crop", CROP, "--denoiser", world.denoiser, "--name", "G", "--jpeg", 90)
@@ -197,7 +197,19 @@ def test_fit_dif_takes_every_parameter(world: World, tmp_path: Path) -> None:
     assert [document[key] for key in nothing] == [None] * 4  # all images were trained on
     assert (document["n_real"], document["n_fake"]) == (0, 0)
     assert load_fingerprint(out).metadata["jpeg"] == 90
+    assert document["limit"] == LIMIT
     assert "none; use --train" in call("fit", *world.pair(), "--out", out, *given, *options).out
+
+
+def test_a_fingerprint_of_plain_residuals_is_met_by_plain_ones(world: World, tmp_path: Path) -> None:
+    out, options = tmp_path / "f.safetensors", ("--denoiser", world.denoiser, "--json")
+    fitted = call("fit", *world.pair(), "--out", out, "--method", "marra18", "--crop", CROP, "--no-limit", *options)
+    real, fake = world.pair()
+    measured = call("evaluate", out, "--real", real, "--fake", fake, *options)
+    found = call("detect", out, fake, *options)
+    hashes = {r.json["denoiser_sha256"] for r in (fitted, measured, found)}
+    assert hashes == {load_denoiser(world.denoiser, limit=None).hash}
+    assert {r.json["limit"] for r in (fitted, measured, found)} == {None} and measured.json["warnings"] == []
 
 
 def test_evaluate(world: World) -> None:
