@@ -62,7 +62,9 @@ def training_agreement(frame: pd.DataFrame, title: str = "") -> NotebookFigure:
 
 @styled
 def limit_curves(frame: pd.DataFrame, chosen: float, title: str = "") -> NotebookFigure:
-    """AUC against the limit of the residuals; infinite limits ("none") stand at the right, ``chosen`` is marked.
+    """AUC against the limit of the residuals; infinite limits ("none") stand at the right, ``chosen`` is shaded.
+
+    Series that are no generator are dashed black.
 
     Parameters
     ----------
@@ -75,12 +77,15 @@ def limit_curves(frame: pd.DataFrame, chosen: float, title: str = "") -> Noteboo
     limits = np.sort(frame["limit"].unique())
     figure = new_figure(6.2, 3.0)
     axes = figure.subplots()
-    for k, (name, line) in enumerate(frame.groupby("series", sort=False)):
-        line = line.sort_values("limit")
-        places = np.searchsorted(limits, line["limit"])
-        look: dict[str, Any] = {"color": PALETTE[k % len(PALETTE)], "marker": MARKERS[k % len(MARKERS)]}
-        axes.plot(places, line["value"], label=paper.label(str(name)), **look)
-    axes.axvline(float(np.searchsorted(limits, chosen)), color=GREY, linewidth=0.8, linestyle="--")
+    names = list(dict.fromkeys(frame["series"]))
+    summaries = [name for name in names if name not in paper.GENERATORS]
+    for k, name in enumerate(names):
+        line = frame[frame["series"] == name].sort_values("limit")
+        look: dict[str, Any] = {"color": PALETTE[k % (len(PALETTE) - 1)], "marker": MARKERS[k % len(MARKERS)]}
+        if name in summaries:  # black, for no generator is
+            look = {"color": PALETTE[-1], "marker": "X*"[summaries.index(name) % 2], "linestyle": "--"}
+        axes.plot(np.searchsorted(limits, line["limit"]), line["value"], label=paper.label(name), **look)
+    axes.axvline(float(np.searchsorted(limits, chosen)), color=GREY, linewidth=3, alpha=0.25)
     axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xticks(range(len(limits)), [f"{x:g}" if np.isfinite(x) else "none" for x in limits])
     axes.set(xlabel="limit of the residual (root mean squares)", ylabel="AUC", title=title)
