@@ -1,6 +1,6 @@
 """DIF on real generators: fit on some images of each class, test on the rest, also with one last encoding for both.
 
-    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--bfloat16]
+    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--bfloat16] [--no-limit]
 
 DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
 reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from difcore.artefacts import NeedsData, save_artefact
-from difcore.denoisers import Denoiser, load_denoiser
+from difcore.denoisers import LIMIT, Denoiser, load_denoiser
 from difcore.experiments.folders import draw
 from difcore.experiments.published import published_fingerprints
 from difcore.experiments.published_parts import correlate_parts
@@ -94,11 +94,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--margins", type=float, nargs="+", default=[DifPlan().margin])
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--no-limit", action="store_true", help="residuals as the filters give them, as in the paper")
     options = parser.parse_args()
-    started, denoiser = time.perf_counter(), load_denoiser("photos", bfloat16=options.bfloat16)
+    started, limit = time.perf_counter(), None if options.no_limit else LIMIT
+    denoiser = load_denoiser("photos", bfloat16=options.bfloat16, limit=limit)
     tables, rows = {}, []
     try:
-        foreign = load_denoiser(FOREIGN_DENOISER, bfloat16=options.bfloat16)
+        foreign = load_denoiser(FOREIGN_DENOISER, bfloat16=options.bfloat16, limit=limit)
         sets = [load(options.data_root / folder, "native", foreign) for folder in ("photos/test", "sd1")]
         published = published_fingerprints(locate())
         results = {n: detection(*(f.scores(s.values) for s in sets), f.threshold) for n, f in published.items()}
@@ -124,7 +126,7 @@ def main() -> None:
         tables=tables,
         figures={},
         claims=[],
-        parameters={"steps": options.steps, "bfloat16": options.bfloat16, "n_train": TRAIN},
+        parameters={"steps": options.steps, "bfloat16": options.bfloat16, "limit": limit, "n_train": TRAIN},
         seed=options.seeds[0],
         n="see the tables",
         seconds=time.perf_counter() - started,

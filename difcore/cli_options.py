@@ -25,7 +25,7 @@ Train = Annotated[int | None, Option(min=2, show_default="all", help="Images of 
 TrainHalf = Annotated[int | None, Option(min=2, show_default="half", help="Images of each class to train on.")]
 Test = Annotated[int | None, Option(min=1, show_default="all", help="Images of each class, drawn with --seed.")]
 
-_NAMES = "Residual filter: photos, scenes, highpass, or the file of one."
+_NAMES = "Residual filter: photos, photos-long, scenes, highpass, or the file of one."
 FitDenoiser = Annotated[str, Option("--denoiser", help=_NAMES)]
 FitBfloat16 = Annotated[bool, Option(help="Filter and network in bfloat16: faster on GPUs and CPUs with AMX.")]
 FitLimit = Annotated[
