@@ -1,6 +1,7 @@
 """DIF on real generators: fit on some images of each class, test on the rest, also with one last encoding for both.
 
-    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--bfloat16] [--no-limit]
+    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--bfloat16]
+        [--no-limit]
 
 DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
 reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
