@@ -15,7 +15,7 @@ import torch
 from common import gemm_gflops, official_model, official_residuals, report, seconds
 
 from difcore.correlation import standardise
-from difcore.denoisers import load_denoiser
+from difcore.denoisers import LIMIT, load_denoiser
 from difcore.fit import DifPlan, fit_dif, pair_loss
 from difcore.priors import IN_CHANNELS, build_prior
 from difcore.residuals import residuals_of
@@ -34,7 +34,7 @@ def main() -> None:
     n = options.images
     images = np.stack([scene(k) for k in range(2 * n)])
     x, fake = to_batch(images).contiguous(), torch.arange(2 * n) >= n
-    denoiser = load_denoiser("photos", bfloat16=options.bfloat16)
+    denoiser = load_denoiser("photos", bfloat16=options.bfloat16, limit=LIMIT)
     plan = DifPlan(steps=options.steps, bfloat16=options.bfloat16)
     gemm = gemm_gflops()
 

@@ -16,7 +16,7 @@ import torch
 from common import report, seconds
 from PIL import Image
 
-from difcore.denoisers import load_denoiser
+from difcore.denoisers import LIMIT, load_denoiser
 from difcore.fit import DifPlan, fit_dif
 from difcore.images import list_images
 from difcore.residuals import residuals_of
@@ -33,7 +33,7 @@ def main() -> None:
         for k in range(options.images):
             coarse = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).resize((256, 256))
             coarse.save(Path(folder) / f"{k:05d}.png", compress_level=1)
-        denoiser, sets = load_denoiser("photos", bfloat16=options.bfloat16), []
+        denoiser, sets = load_denoiser("photos", bfloat16=options.bfloat16, limit=LIMIT), []
         paths = list_images(folder)
         halves = (paths[: options.images // 2], paths[options.images // 2 :])
         elapsed = seconds(lambda: sets.extend(residuals_of(half, denoiser, cache=False) for half in halves))

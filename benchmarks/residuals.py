@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from common import SIZE, denoiser_gflop, gemm_gflops, official_model, official_residuals, report, seconds
 
-from difcore.denoisers import load_denoiser
+from difcore.denoisers import LIMIT, load_denoiser
 from difcore.scenes import scene
 from difcore.tensors import to_batch
 
@@ -26,9 +26,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     images = np.stack([scene(k) for k in range(options.images)])
-    ours, quick, official = load_denoiser("photos"), load_denoiser("photos", bfloat16=True), official_model()
+    ours, quick = (load_denoiser("photos", bfloat16=b, limit=LIMIT) for b in (False, True))
     x = to_batch(images).contiguous()
-    plain = load_denoiser("photos", limit=None)
+    plain, official = load_denoiser("photos"), official_model()
     assert plain.bias is not None
     difference = (plain(x[:1]) + plain.bias - official_residuals(official, x[:1])).abs().max().item()
     rows = []

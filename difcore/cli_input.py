@@ -101,7 +101,7 @@ def choose_denoiser(
         )
     if not limit:
         return load_denoiser(name, device, bool(bfloat16), None)
-    return load_recorded(name, [f.metadata.get("denoiser_sha256") for f in fingerprints], device, bfloat16)
+    return load_recorded(name, fingerprints, device, bfloat16)
 
 
 def mismatches(fingerprints: Mapping[Path, Fingerprint], denoiser: Denoiser, jpeg: int | None) -> list[str]:

@@ -206,12 +206,13 @@ def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
 
 
 def load_denoiser(
-    name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False, limit: float | None = LIMIT
+    name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False, limit: float | None = None
 ) -> Denoiser:
     """The denoiser shipped under a name (``SHIPPED``), the ``"highpass"``, or the one stored in a file.
 
     ``device`` is "cpu" or "cuda". ``bfloat16`` runs the 15 middle layers in bfloat16: faster on GPUs and on CPUs with
-    AMX. Residuals differ by rounding, so they are cached apart. ``limit`` None gives the paper's residuals.
+    AMX. Residuals differ by rounding, so they are cached apart. ``limit`` (``LIMIT`` for people's own images and for
+    published fingerprints) is that of ``Denoiser``; None gives the paper's residuals.
 
     Raises
     ------

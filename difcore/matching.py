@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from difcore.denoisers import LIMIT, Denoiser, load_denoiser
+from difcore.fingerprints import Fingerprint
 
 FOREIGN_DENOISER = "photos-long"  # for the authors' fingerprints: chosen by agreement with them (notebooks 03 and 05)
 
 
 def load_recorded(
-    name: str | Path, hashes: Container[str | None], device: str = "cpu", bfloat16: bool | None = None
+    name: str | Path, fingerprints: Sequence[Fingerprint], device: str = "cpu", bfloat16: bool | None = None
 ) -> Denoiser:
-    """The denoiser called ``name`` in the precision, and with the limit, whose hash is among ``hashes``.
+    """The denoiser called ``name`` in the precision, and with the limit, that ``fingerprints`` were fitted with.
 
-    If none is, in float32 with the default limit.
+    It is recognised by its hash, ``denoiser_sha256`` in a fingerprint's metadata. If that is none of a denoiser of
+    this name: in float32, limited to ``LIMIT``.
 
     Parameters
     ----------
-    hashes : container of str
-        ``denoiser_sha256`` of fingerprints.
     bfloat16 : bool or None
-        A precision that is wanted whatever the hashes say.
+        A precision that is wanted whatever the fingerprints say.
 
     Raises
     ------
     FileNotFoundError, ValueError
         As ``load_denoiser``.
     """
+    hashes = {f.metadata.get("denoiser_sha256") for f in fingerprints}
+    recorded = [f.metadata.get("limit") for f in fingerprints]
+    limits = dict.fromkeys([LIMIT, None, *(x for x in recorded if isinstance(x, float) and x > 0)])
     precisions = (False, True) if bfloat16 is None else (bfloat16,)
-    ways = [load_denoiser(name, device, rounded, limit) for limit, rounded in product((LIMIT, None), precisions)]
+    ways = [load_denoiser(name, device, rounded, limit) for limit, rounded in product(limits, precisions)]
     return next((denoiser for denoiser in ways if denoiser.hash in hashes), ways[0])

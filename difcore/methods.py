@@ -188,4 +188,5 @@ def fit_pattern(
 
 def with_filter(found: Found, denoiser: Denoiser) -> Found:
     """The fingerprint, with the residual filter's name and hash in its metadata."""
-    return replace(found, metadata={**found.metadata, "denoiser": denoiser.name, "denoiser_sha256": denoiser.hash})
+    facts = {"denoiser": denoiser.name, "denoiser_sha256": denoiser.hash, "limit": denoiser.limit}
+    return replace(found, metadata={**found.metadata, **facts})

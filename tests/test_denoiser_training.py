@@ -212,7 +212,7 @@ def test_an_exported_snapshot_is_the_filter_that_was_trained(tmp_path: Path) -> 
     plan = replace(TINY, steps=5)
     end = train_dncnn(images(), plan, tmp_path, progress=False)
     path = export_snapshot(end, images(), tmp_path / "d.safetensors", plan, {"data": "made up"}, bias_size=20)
-    denoiser = load_denoiser(path, limit=None)
+    denoiser = load_denoiser(path)
     assert denoiser.metadata["steps"] == 5 and denoiser.metadata["training_images"] == 3
     assert denoiser.metadata["plan"]["seed"] == 0 and denoiser.metadata["data"] == "made up"
     model = DnCNN(plan.depth, plan.features)

@@ -203,7 +203,7 @@ def test_high_pass_is_linear_and_blind_to_ramps() -> None:
 
 
 def test_the_high_pass_needs_no_file() -> None:
-    denoiser = load_denoiser("highpass", limit=None)
+    denoiser = load_denoiser("highpass")
     assert (denoiser.name, denoiser.bias, denoiser.pad) == ("highpass", None, 0)
     x = images()
     assert torch.equal(denoiser(x), gaussian_high_pass(x))
@@ -222,7 +222,7 @@ def test_a_file_gives_back_the_network(tmp_path: Path) -> None:
     assert {k: metadata[k] for k in ("data", "steps", "seed", "depth", "features", "kind")} == {
         "data": "made up", "steps": 3, "seed": 4, "depth": 5, "features": 7, "kind": "dncnn",
     }  # fmt: skip
-    denoiser = load_denoiser(path, limit=None)
+    denoiser = load_denoiser(path)
     x = images(1, 24, 24)
     with torch.no_grad():
         padded = model(torch.nn.functional.pad(x, (10,) * 4))[:, :, 10:-10, 10:-10]
@@ -310,11 +310,12 @@ def test_the_shipped_weights(name: str) -> None:
 
 def test_a_limit_applies_after_the_bias_and_is_cached_apart(tmp_path: Path) -> None:
     path = save_denoiser(tmp_path / "d.safetensors", random_dncnn(depth=5, features=4), torch.randn(3, 32, 32) / 50, {})
-    plain, held, default = load_denoiser(path, limit=None), load_denoiser(path, limit=0.5), load_denoiser(path)
+    plain, held, usual = (load_denoiser(path, limit=limit) for limit in (None, 0.5, LIMIT))
     x = images(2, 32, 32)
     torch.testing.assert_close(held(x), limited(plain(x), 0.5))
     assert float((held(x) - plain(x)).abs().max()) > 0
-    assert (plain.limit, held.limit, default.limit) == (None, 0.5, LIMIT)
+    assert (plain.limit, held.limit, usual.limit) == (None, 0.5, LIMIT)
+    assert load_denoiser(path).hash == plain.hash
     high = [load_denoiser("highpass", limit=limit) for limit in (None, 0.5)]
     torch.testing.assert_close(high[1](x), limited(gaussian_high_pass(x), 0.5))
-    assert len({d.hash[:16] for d in (plain, held, default, *high)}) == 5
+    assert len({d.hash[:16] for d in (plain, held, usual, *high)}) == 5

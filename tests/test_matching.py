@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import random_dncnn
@@ -12,19 +13,27 @@ from tiny import random_dncnn
 from difcore.cli_input import choose_denoiser
 from difcore.denoisers import LIMIT, load_denoiser, save_denoiser
 from difcore.experiments.own_detection import matching_filter
-from difcore.fingerprints import OFFICIAL, Fingerprint
+from difcore.fingerprints import OFFICIAL, Fingerprint, load_fingerprint, save_fingerprint
 from difcore.matching import FOREIGN_DENOISER, load_recorded
+from difcore.methods import fit_pattern
 
 
 def test_a_fingerprint_gets_the_precision_and_the_limit_it_records(tmp_path: Path) -> None:
     path = save_denoiser(tmp_path / "d.safetensors", random_dncnn(depth=5, features=4), torch.zeros(3, 24, 24), {})
-    ways = {(r, c): load_denoiser(path, bfloat16=r, limit=c) for r in (False, True) for c in (LIMIT, None)}
-    for wanted in ways.values():
-        found = load_recorded(path, {None, wanted.hash})
+    ways = {(r, c): load_denoiser(path, bfloat16=r, limit=c) for r in (False, True) for c in (LIMIT, None, 0.7)}
+    real, fake = np.random.default_rng(0).standard_normal((2, 4, 3, 24, 24)).astype(np.float32)
+    fitted = {key: fit_pattern("marra18", real, fake, denoiser) for key, denoiser in ways.items()}
+    for key, wanted in ways.items():
+        read = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", fitted[key]))
+        found = load_recorded(path, [read])
         assert (found.hash, found.limit) == (wanted.hash, wanted.limit)
-    assert load_recorded(path, []).hash == load_recorded(path, ["another", None]).hash == ways[False, LIMIT].hash
-    assert load_recorded(path, [ways[True, None].hash], bfloat16=False).hash == ways[False, LIMIT].hash
-    assert load_recorded(path, [ways[True, None].hash], bfloat16=True).hash == ways[True, None].hash
+    other = fit_pattern("marra18", real, fake, load_denoiser("highpass", limit=0.7))
+    assert load_recorded(path, []).hash == load_recorded(path, [other]).hash == ways[False, LIMIT].hash
+    assert load_recorded(path, [other, fitted[True, 0.7]]).hash == ways[True, 0.7].hash
+    assert load_recorded(path, [fitted[True, None]], bfloat16=False).hash == ways[False, LIMIT].hash
+    assert load_recorded(path, [fitted[True, None]], bfloat16=True).hash == ways[True, None].hash
+    wrong = replace(other, metadata={**other.metadata, "limit": "0.7"})
+    assert load_recorded(path, [wrong]).limit == LIMIT
     with pytest.raises(FileNotFoundError):
         load_recorded("nowhere.safetensors", [])
 
@@ -34,8 +43,9 @@ def test_the_authors_fingerprints_get_the_filter_for_them() -> None:
     official = replace(own, metadata={"source": OFFICIAL})
     assert official.foreign and not own.foreign
     for found in (choose_denoiser(None, [official, official]), matching_filter([official], "photos")[0]):
-        assert (found.name, found.limit, found.hash) == (FOREIGN_DENOISER, LIMIT, load_denoiser(FOREIGN_DENOISER).hash)
-    assert choose_denoiser(None, [official], bfloat16=True).hash == load_denoiser(FOREIGN_DENOISER, bfloat16=True).hash
+        assert (found.name, found.limit) == (FOREIGN_DENOISER, LIMIT)
+    wanted = load_denoiser(FOREIGN_DENOISER, bfloat16=True, limit=LIMIT)
+    assert choose_denoiser(None, [official], bfloat16=True).hash == wanted.hash
     for prints, name in (([own], None), ([own, official], None), ([official], "highpass")):
         assert choose_denoiser(name, prints).name == "highpass"
     assert choose_denoiser(None, []).name == "photos"

@@ -49,7 +49,7 @@ from difcore.stats import auc, wilson
 from difcore.tensors import to_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
-HIGHPASS = load_denoiser("highpass", limit=None)
+HIGHPASS = load_denoiser("highpass")
 STRENGTH = 1.0
 
 
@@ -262,7 +262,7 @@ def alive(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Publis
     """The release through the default filter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFCORE_CACHE", str(tmp_path_factory.mktemp("alive")))
-        return score_release(shared_data / "dif_official", load_denoiser(FOREIGN_DENOISER))
+        return score_release(shared_data / "dif_official", load_denoiser(FOREIGN_DENOISER, limit=LIMIT))
 
 
 @pytest.mark.slow

@@ -150,6 +150,7 @@ def model_card(run: OwnFingerprint, data: str) -> str:
     """A fingerprint's model card, Markdown: what it is, fitted to what, how well it does, where it must not be used."""
     found, native = run.fingerprint, run.table.iloc[0]
     plan: Mapping[str, Any] = found.metadata.get("plan", {})
+    limit = found.metadata.get("limit")
     lines = [
         f"# Fingerprint {found.name}",
         "",
@@ -157,7 +158,8 @@ def model_card(run: OwnFingerprint, data: str) -> str:
         "",
         f"- images: {data}; {native.n_train} + {native.n_train} to fit on, drawn with seed {native.seed}",
         f"- centre crops of {found.crop} px, never resized",
-        f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]})",
+        f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]}), "
+        + (f"residuals limited to {limit} of their root mean square" if limit else "residuals not limited"),
         f"- prior {plan.get('prior')}, {found.metadata.get('steps')} steps of {plan.get('batch')}, "
         f"learning rate {plan.get('learning_rate')}",
         f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from difcore.denoisers import Denoiser, load_denoiser
+from difcore.denoisers import LIMIT, Denoiser, load_denoiser
 from difcore.experiments.folders import detect_images
 from difcore.experiments.own import demo_folders, train_your_own
 from difcore.experiments.pools import MIN_TEST
@@ -58,7 +58,7 @@ def matching_filter(fingerprints: Sequence[Fingerprint], name: str) -> tuple[Den
     """
     name = FOREIGN_DENOISER if all(f.foreign for f in fingerprints) else name
     recorded = {f.metadata.get("denoiser_sha256") for f in fingerprints}
-    denoiser = load_recorded(name, recorded)
+    denoiser = load_recorded(name, fingerprints)
     text = f"no fingerprint was fitted on residuals of {name}: correlations and decisions need not hold"
     return denoiser, () if recorded <= {None} or denoiser.hash in recorded else (text,)
 
@@ -125,7 +125,8 @@ def detect_or_show(
         raise ValueError("give fingerprints and a folder of images, or neither for the demo")
     if fingerprints:
         return detect_your_own(fingerprints, images, denoiser, progress)
-    used, plan = load_denoiser(denoiser, bfloat16=bfloat16), DifPlan(steps=steps, bfloat16=bfloat16, seed=seed)
+    used = load_denoiser(denoiser, bfloat16=bfloat16, limit=LIMIT)
+    plan = DifPlan(steps=steps, bfloat16=bfloat16, seed=seed)
     present = [name for name in generators if weights_exist(name)]
     with demo_folders(present, n_train + MIN_TEST, crop) as folders:
         size: dict[str, Any] = {"n_train": n_train, "crop": crop, "control_quality": 0, "progress": progress}

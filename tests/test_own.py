@@ -1,0 +1,116 @@
+"""Your own folders: a planted pattern is found again, the model card says what was measured, bad input is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import grid, noise_images, with_pattern, write_images
+
+from difcore.cells import NotEnough
+from difcore.denoisers import load_denoiser
+from difcore.experiments.own import OwnFingerprint, demo_folders, model_card, train_or_show, train_your_own
+from difcore.experiments.own_detection import detect_or_show, detect_your_own
+from difcore.fingerprints import save_fingerprint
+from difcore.fit import DifPlan
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SIZE, TRAIN = 32, 24
+FILTER = load_denoiser("highpass", limit=0.7)
+
+
+def generated(count: int, seed: int) -> np.ndarray:
+    """Noise images with a grid of period 4."""
+    return with_pattern(noise_images(count, SIZE, seed), grid(SIZE), 6.0)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("folders")
+    write_images(root / "real", noise_images(40, SIZE, 1))
+    write_images(root / "fake", generated(40, 2))
+    (root / "fake" / "broken.png").write_bytes(b"no image")
+    return root / "real", root / "fake"
+
+
+@pytest.fixture(scope="module")
+def trained(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> OwnFingerprint:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return train_your_own(*folders, FILTER, DifPlan(steps=60, seed=4), TRAIN, SIZE, 95, "planted")
+
+
+def test_a_planted_pattern_is_found_in_images_that_were_not_drawn(trained: OwnFingerprint) -> None:
+    native, control = trained.table.itertuples()
+    assert (native.encoding, control.encoding) == ("native", "JPEG q95")
+    assert native.auc > 0.95 and native.n_real == native.n_fake == 16 and native.seed == 4
+    assert trained.rho["fake"].mean() > trained.rho["real"].mean()
+    assert [path.name for path in (Path(s.path) for s in trained.skipped)] == ["broken.png"]
+    assert trained.histogram()["mu_fake"] == trained.fingerprint.mu_fake
+
+
+def test_the_model_card_says_what_was_measured(trained: OwnFingerprint) -> None:
+    card = model_card(trained, "noise")
+    native = trained.table.iloc[0]
+    assert "# Fingerprint planted" in card and "noise; 24 + 24 to fit on, drawn with seed 4" in card
+    assert "highpass" in card and "residuals limited to 0.7 of their root mean square" in card
+    assert f"| native | {native.accuracy:.3f} |" in card and f"{native.auc:.3f}" in card and "16 + 16" in card
+    assert "1 images were left out" in card and "60 steps" in card and "Warning" not in card
+
+
+def test_folders_of_two_formats_are_warned_of(folders: tuple[Path, Path], tmp_path: Path, cache: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    for path in folders[0].iterdir():
+        Image.open(path).save(real / f"{path.stem}.jpg", quality=90)
+    plain = load_denoiser("highpass")
+    run = train_your_own(real, folders[1], plain, DifPlan(steps=2), TRAIN, SIZE, control_quality=0)
+    assert len(run.table) == 1
+    card = model_card(run, "noise")
+    assert "Warning: " in card and "JPEG" in card and "residuals not limited" in card
+
+
+def test_what_cannot_be_trained_on_is_refused(folders: tuple[Path, Path], cache: Path) -> None:
+    with pytest.raises(NotEnough):
+        train_your_own(*folders, FILTER, DifPlan(steps=2), 39, SIZE)
+    for pair in ((folders[0], ""), ("", folders[1])):
+        with pytest.raises(ValueError, match="both folders"):
+            train_or_show(*pair, FILTER, DifPlan(steps=2), TRAIN, SIZE, 0, "planted")
+
+
+def test_detection_takes_the_filter_of_the_fit(trained: OwnFingerprint, tmp_path: Path, cache: Path) -> None:
+    file = save_fingerprint(tmp_path / "planted.safetensors", trained.fingerprint)
+    write_images(tmp_path / "unknown", generated(6, 7), "fake_")
+    write_images(tmp_path / "unknown", noise_images(6, SIZE, 8), "real_")
+    (tmp_path / "unknown" / "broken.png").write_bytes(b"no image")
+    found = detect_your_own([file], tmp_path / "unknown", "highpass")
+    assert (found.denoiser.hash, found.denoiser.limit) == (FILTER.hash, 0.7)
+    rho = found.table.set_index("image").rho
+    assert rho[rho.index.str.startswith("fake")].min() > rho[rho.index.str.startswith("real")].median()
+    assert found.warnings == () and len(found.skipped) == 1 and len(found.margins(3)) == 3
+    foreign = detect_your_own([trained.fingerprint], tmp_path / "unknown", "photos")
+    assert len(foreign.warnings) == 1 and "photos" in foreign.warnings[0]
+
+
+def test_detection_refuses_what_is_ambiguous(trained: OwnFingerprint, tmp_path: Path, cache: Path) -> None:
+    fingerprint = trained.fingerprint
+    images = [write_images(tmp_path / folder, noise_images(1, SIZE))[0] for folder in "ab"]
+    with pytest.raises(ValueError, match="names of their own"):
+        detect_your_own([fingerprint, fingerprint], images, "highpass")
+    with pytest.raises(ValueError, match="names of their own"):
+        detect_your_own([], images, "highpass")
+    with pytest.raises(ValueError, match="file names"):
+        detect_your_own([fingerprint], images, "highpass")
+    with pytest.raises(ValueError, match="neither for the demo"):
+        detect_or_show([tmp_path / "f.safetensors"], "", "highpass", ["demo-deconv2"])
+
+
+def test_demo_folders_hold_what_made_the_images_in_their_names() -> None:
+    with demo_folders(["demo-deconv2"], 2, SIZE) as made:
+        names = {key: sorted(p.name for p in folder.iterdir()) for key, folder in made.items()}
+        assert names["real"] == ["real_000.png", "real_001.png"] and len(names["demo-deconv2"]) == 2
+    assert not any(folder.exists() for folder in made.values())
+    with pytest.raises(FileNotFoundError, match="no such generator"), demo_folders(["no such generator"], 1, SIZE):
+        pass
