@@ -1,14 +1,14 @@
 """DIF on real generators: fit on some images of each class, test on the rest, also with one last encoding for both.
 
     python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--bfloat16]
-        [--no-limit]
+        [--no-limit] [--methods DIF Marra18 Marra18-ZM]
 
 DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
 reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
 to the files, as one would who saves both folders anew, and to the crops, whose 8x8 blocks then lie alike in all images.
-If the authors' release is found, its 13 fingerprints are tested on sd1 too, with the filter for them. Every AUC also
-by the parts of fingerprint and residuals: their grid of 8 px alone, what is left without it, and rows and columns made
-mean-free.
+Marra18-ZM is the averaged residual with rows and columns made mean-free. If the authors' release is found, its 13
+fingerprints are tested on sd1 too, with the filter for them. Every AUC also by the parts of fingerprint and residuals:
+their grid of 8 px alone, what is left without it, and rows and columns made mean-free.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from difcore.residuals import ResidualSet, residuals_of
 from difcore.stats import as_row, auc, detection
 
 TRAIN = {"sd1": 128, "taef2": 100}  # images of each class
+METHODS = ("DIF", "Marra18", "Marra18-ZM")
 QUALITY = 95
 ENCODINGS = ("native", f"files as JPEG q{QUALITY}", f"crops as JPEG q{QUALITY}")
 
@@ -63,18 +65,26 @@ def auc_by_part(prints: Mapping[str, Fingerprint], real: ResidualSet, fake: Resi
 
 
 def rows_of(
-    name: str, encoding: str, photos: ResidualSet, test: ResidualSet, fakes: ResidualSet, plan: DifPlan
+    name: str,
+    encoding: str,
+    photos: ResidualSet,
+    test: ResidualSet,
+    fakes: ResidualSet,
+    plan: DifPlan,
+    methods: Sequence[str] = METHODS,
 ) -> list[dict[str, object]]:
-    """DIF and the averaged residual fitted on ``TRAIN[name]`` of each class, tested on what is left."""
+    """Each method fitted on ``TRAIN[name]`` images of each class, tested on what is left."""
     count, seed = TRAIN[name], plan.seed
     chosen = draw(fakes.hashes, count, seed)
     rest = np.setdiff1d(np.arange(len(fakes)), chosen)
     real, fake, held_out = photos.take(draw(photos.hashes, count, seed)), fakes.take(chosen), fakes.take(rest)
     assert not set(real.hashes + fake.hashes) & set(test.hashes + held_out.hashes)
-    prints = {
-        "DIF": fit_dif(real.values, fake.values, plan, name, progress=True),
-        "Marra18": fit_marra18(real.values, fake.values, name),
+    fits = {
+        "DIF": partial(fit_dif, plan=plan, progress=True),
+        "Marra18": fit_marra18,
+        "Marra18-ZM": partial(fit_marra18, clean=True),
     }
+    prints = {method: fits[method](real.values, fake.values, name=name) for method in methods}
     rows, parts = [], auc_by_part(prints, test, held_out)
     for method, fingerprint in prints.items():
         rho = [fingerprint.scores(s.values) for s in (test, held_out)]
@@ -94,6 +104,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--margins", type=float, nargs="+", default=[DifPlan().margin])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--no-limit", action="store_true", help="residuals as the filters give them, as in the paper")
     options = parser.parse_args()
@@ -119,7 +130,7 @@ def main() -> None:
             fakes = load(options.data_root / name, encoding, denoiser)
             for seed, margin in product(options.seeds, options.margins):
                 plan = DifPlan(steps=options.steps, margin=margin, seed=seed, bfloat16=options.bfloat16)
-                rows += rows_of(name, encoding, photos, test, fakes, plan)
+                rows += rows_of(name, encoding, photos, test, fakes, plan, options.methods)
     tables["detection"] = pd.DataFrame(rows)
     save_artefact(
         options.out,

@@ -38,10 +38,10 @@ def make_plan(method: str, **given: Any) -> DifPlan:
         For an unknown method or prior, a value out of range, or an option that the method has no use for.
     """
     from difcore.fit import DifPlan
-    from difcore.methods import PATTERNS, check_method
+    from difcore.methods import FITTED, check_method
     from difcore.priors import PRIORS
 
-    check_method(method, PATTERNS)
+    check_method(method, FITTED)
     chosen = {name: value for name, value in given.items() if value is not None}
     idle = [name for name in chosen if name not in SHARED_BY_ALL_METHODS]
     if method != "dif" and idle:

@@ -20,7 +20,9 @@ Crop = Annotated[int, Option(min=16, max=16384, help="Side of the centre crop of
 Jpeg = Annotated[
     int | None, Option(min=1, max=100, help="Re-encode all images as JPEG of this quality: format-matched control.")
 ]
-Method = Annotated[str, Option(help="dif, or marra18 (the mean residual of the fakes).")]
+Method = Annotated[
+    str, Option(help="dif; marra18, the mean residual of the fakes; marra18-zm, with mean-free rows and columns.")
+]
 Train = Annotated[int | None, Option(min=2, show_default="all", help="Images of each class to train on.")]
 TrainHalf = Annotated[int | None, Option(min=2, show_default="half", help="Images of each class to train on.")]
 Test = Annotated[int | None, Option(min=1, show_default="all", help="Images of each class, drawn with --seed.")]

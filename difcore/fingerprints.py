@@ -36,7 +36,7 @@ class Fingerprint:
     mu_real, mu_fake : float
         Mean correlation of each class, in [-1, 1].
     method : str
-        "dif" or "marra18".
+        "dif", "marra18" or "marra18-zm".
     name : str
         The generator's.
     metadata : mapping

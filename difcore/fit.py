@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from difcore.correlation import FLAT, centres, chunks, ncc, standardise
 from difcore.fingerprints import LAST_BATCHES, Fingerprint
+from difcore.grids import zero_mean
 from difcore.priors import DOWNSAMPLING, IN_CHANNELS, build_prior
 from difcore.tensors import as_tensor, channels_last
 
@@ -173,22 +174,26 @@ def fit_dif(
     return Fingerprint(average.cpu(), float(mu_real), float(mu_fake), "dif", name, facts)
 
 
-def fit_marra18(real: np.ndarray | Tensor, fake: np.ndarray | Tensor, name: str = "") -> Fingerprint:
+def fit_marra18(
+    real: np.ndarray | Tensor, fake: np.ndarray | Tensor, name: str = "", clean: bool = False
+) -> Fingerprint:
     """F_A, the mean of the fakes' residuals (Marra et al. 2018), with the mean training correlation of each class.
 
-    The centres are taken leave-one-out: a fake that is part of the mean would correlate with itself.
+    The centres are taken leave-one-out: a fake that is part of the mean would correlate with itself. ``clean`` makes
+    rows and columns of F_A mean-free, ``grids.zero_mean``: method "marra18-zm", beyond the paper.
 
-    Parameters, errors: as ``fit_dif``.
+    Other parameters, errors: as ``fit_dif``.
     """
     check_residuals(real, fake)
     total = sum(as_tensor(part).float().sum(0) for part in chunks(fake))
     assert isinstance(total, Tensor)
-    n = len(fake)
-    rho_real = ncc(total[None], real)[0]
-    rho_fake = torch.stack([ncc((total - r)[None], r[None])[0, 0] for r in map(as_tensor, fake)])
+    n, kept = len(fake), zero_mean if clean else torch.clone
+    rho_real = ncc(kept(total)[None], real)[0]
+    rho_fake = torch.stack([ncc(kept(total - r)[None], r[None])[0, 0] for r in map(as_tensor, fake)])
     labels = torch.arange(len(rho_real) + n) >= len(rho_real)
     mu_real, mu_fake = centres(torch.cat([rho_real, rho_fake]), labels)
-    return Fingerprint(total / n, mu_real, mu_fake, "marra18", name, {"n_real": len(real), "n_fake": n})
+    method = "marra18-zm" if clean else "marra18"
+    return Fingerprint(kept(total) / n, mu_real, mu_fake, method, name, {"n_real": len(real), "n_fake": n})
 
 
 def check_residuals(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> None:

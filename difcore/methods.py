@@ -19,6 +19,7 @@ from difcore.restarts import fit_restarted
 
 Found = TypeVar("Found", Fingerprint, SpectralFingerprint)
 PATTERNS = ("dif", "marra18")  # one pattern per generator, to be saved, shown and compared
+FITTED = (*PATTERNS, "marra18-zm")  # the same, and what goes beyond the paper: of folders of one's own
 FINGERPRINTS = (*PATTERNS, "joslin20")
 METHODS = (*FINGERPRINTS, *ARCHITECTURES)
 LABELS = {
@@ -170,7 +171,7 @@ def fit_pattern(
     device: str = "cpu",
     progress: bool = False,
 ) -> Fingerprint:
-    """Fingerprint of residuals (N, 3, H, W) by one of ``PATTERNS``; its metadata say whose residuals they are.
+    """Fingerprint of residuals (N, 3, H, W) by one of ``FITTED``; its metadata say whose residuals they are.
 
     A DIF fit that does not set out is begun again, see ``difcore.restarts``.
 
@@ -182,7 +183,7 @@ def fit_pattern(
     if method == "dif":
         found = fit_restarted(real, fake, plan, name, device, progress)
     else:
-        found = fit_marra18(real, fake, name)
+        found = fit_marra18(real, fake, name, clean=method == "marra18-zm")
     return with_filter(found, denoiser)
 
 

@@ -15,6 +15,7 @@ from difcore import correlation
 from difcore.correlation import ncc
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, batch_statistics, fit_dif, fit_marra18, pair_loss, separation_of, shuffled, spreads
+from difcore.grids import zero_mean
 from difcore.stats import auc
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,6 +78,23 @@ def test_marra18_by_hand() -> None:
     assert found.mu_real == pytest.approx(
         np.mean([np.corrcoef(fake.mean(0).ravel(), r.ravel())[0, 1] for r in real]), abs=1e-6
     )
+
+
+def test_clean_rows_and_columns_find_what_stripes_hide() -> None:
+    truth = zero_mean(torch.as_tensor(grid())).numpy()
+    rng = np.random.default_rng(3)
+    stripes = 3 * rng.standard_normal((2, 1, 3, 1, 32))  # each class has columns of its own, as if of two cameras
+    drift = rng.standard_normal((2, 130, 3, 1, 1))  # and shows them now more, now less, now the other way round
+    real, fake = (a + 0.15 * d * s for a, d, s in zip(planted(130, 0.2, truth), drift, stripes, strict=True))
+    plain, clean = (fit_marra18(real[:50], fake[:50], clean=c) for c in (False, True))
+    results = [held_out(found, real[50:], fake[50:]) for found in (plain, clean)]
+    assert results[1] > 0.99 and results[1] > results[0]
+    assert (plain.method, clean.method) == ("marra18", "marra18-zm")
+    torch.testing.assert_close(clean.pattern, zero_mean(plain.pattern))
+    # Centres are of the cleaned mean with whole residuals, leave-one-out.
+    others = torch.as_tensor(fake[:50]).float()
+    rho = [ncc(zero_mean(others.sum(0) - r)[None], r[None]).item() for r in others]
+    assert clean.mu_fake == pytest.approx(np.mean(rho), abs=1e-5)
 
 
 def test_nothing_planted_nothing_found() -> None:

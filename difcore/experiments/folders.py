@@ -17,7 +17,7 @@ from difcore.files import sha256_bytes
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan
 from difcore.images import Skipped, find_generators
-from difcore.methods import PATTERNS, check_method, fit_pattern
+from difcore.methods import FITTED, check_method, fit_pattern
 from difcore.residuals import ResidualSet, Source, residuals_of
 from difcore.stats import Detection, as_row, detection
 
@@ -113,7 +113,7 @@ def fit_folders(
     FolderError, ImageError, ValueError
         Folders without images, no usable image, an unknown method, too few images, an image in both classes.
     """
-    check_method(method, PATTERNS)
+    check_method(method, FITTED)
     sets = unique_pair(real, fake, denoiser, crop, jpeg, progress)
     rng = np.random.default_rng(plan.seed)
     index = {label: split(len(s), train, rng) for label, s in sets.items()}
@@ -206,7 +206,7 @@ def cross_detect(
     FolderError, ImageError, ValueError
         As ``find_generators`` and ``fit_folders``; also if a class has no image left to test on.
     """
-    check_method(method, PATTERNS)
+    check_method(method, FITTED)
     sets = {
         generator.name: unique_pair(generator.real_images(), generator.fake_images(), denoiser, crop, jpeg, progress)
         for generator in find_generators(root)
