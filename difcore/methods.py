@@ -24,7 +24,7 @@ FINGERPRINTS = (*PATTERNS, "joslin20")
 METHODS = (*FINGERPRINTS, *ARCHITECTURES)
 LABELS = {
     "dif": "DIF", "marra18": "Marra18", "joslin20": "Joslin20",
-    "resnet50": "ResNet-50", "grag21": "Grag21", "resnet_m": "ResNet-M",
+    "resnet50": "ResNet-50", "grag21": "Grag21", "resnet_m": "ResNet-M", "marra18-zm": "Marra18-ZM",
 }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ class FingerprintDetector:
         return self.score(images) > self.threshold
 
 
-def check_method(method: str, known: Sequence[str] = METHODS) -> None:
+def check_method(method: str, known: Sequence[str]) -> None:
     """Raise ValueError unless ``method`` is one of ``known``."""
     if method not in known:
         raise ValueError(f"unknown method {method!r}; choose from {', '.join(known)}")
@@ -148,7 +148,7 @@ def fit(
     ValueError
         An unknown method, images of another shape or type, real and fake of different sizes, too few of them.
     """
-    check_method(method)
+    check_method(method, tuple(LABELS))
     check_classes(real, fake)
     crop = min(real.shape[1:3])
     real, fake = centre_crops(real, crop), centre_crops(fake, crop)

@@ -11,7 +11,7 @@ from tiny import counting_denoiser, grid, noise_images, with_pattern
 from difcore.classifiers import ClassifierPlan
 from difcore.denoisers import Denoiser
 from difcore.fit import DifPlan
-from difcore.methods import FINGERPRINTS, LABELS, METHODS, FingerprintDetector, fit
+from difcore.methods import FINGERPRINTS, FITTED, LABELS, METHODS, FingerprintDetector, fit
 from difcore.stats import auc
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
@@ -33,7 +33,7 @@ def classes(count: int, size: int = 32, strength: float = 8) -> tuple[np.ndarray
 
 def test_the_methods_are_those_of_the_paper() -> None:
     assert METHODS == ("dif", "marra18", "joslin20", "resnet50", "grag21", "resnet_m")
-    assert set(LABELS) == set(METHODS)
+    assert set(LABELS) == {*METHODS, *FITTED}
 
 
 @pytest.mark.parametrize("method", METHODS)

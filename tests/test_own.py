@@ -60,6 +60,15 @@ def test_the_model_card_says_what_was_measured(trained: OwnFingerprint) -> None:
     assert "1 images were left out" in card and "60 steps" in card and "Warning" not in card
 
 
+def test_an_averaged_residual_says_so(folders: tuple[Path, Path], cache: Path) -> None:
+    run = train_your_own(*folders, FILTER, DifPlan(steps=2), TRAIN, SIZE, 0, "mean", method="marra18-zm")
+    assert run.table.auc[0] > 0.95 and run.fingerprint.method == "marra18-zm"
+    card = model_card(run, "noise")
+    assert "averaged residual" in card and "mean-free" in card and "steps of" not in card
+    with pytest.raises(ValueError, match="unknown method 'joslin20'; choose from dif, marra18, marra18-zm"):
+        train_your_own(*folders, FILTER, DifPlan(steps=2), TRAIN, SIZE, method="joslin20")
+
+
 def test_folders_of_two_formats_are_warned_of(folders: tuple[Path, Path], tmp_path: Path, cache: Path) -> None:
     real = tmp_path / "real"
     real.mkdir()

@@ -5,7 +5,7 @@ Without folders it shows itself on demo images, written to a temporary folder an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,12 @@ from difcore.fit import DifPlan
 from difcore.generators import fakes_of
 from difcore.images import Skipped, list_images
 from difcore.stats import as_row, detection
+
+KINDS = {  # of fingerprints, for their model cards
+    "dif": "A Deep Image Fingerprint (Sinitsa & Fried, 2023)",
+    "marra18": "The averaged residual of a generator's images (Marra et al., 2018)",
+    "marra18-zm": "The averaged residual of a generator's images (Marra et al., 2018), rows and columns made mean-free",
+}
 
 
 @dataclass(frozen=True)
@@ -83,26 +89,29 @@ def train_your_own(
     crop: int = 256,
     control_quality: int = 95,
     name: str = "mine",
+    method: str = "dif",
     progress: bool = False,
 ) -> OwnFingerprint:
     """Fit a fingerprint to ``n_train`` images of each folder; test it on the others, also with one last encoding.
 
     The control is a fit of its own: both classes are encoded as JPEG of ``control_quality`` (0: no control).
+    ``method`` is one of ``methods.FITTED``.
 
     Raises
     ------
-    FolderError, ImageError
-        Folders without images, no usable image.
+    FolderError, ImageError, ValueError
+        Folders without images, no usable image; an unknown method.
     NotEnough
         If fewer than ``MIN_TEST`` images of a class would be left to test on.
     """
+    methods.check_method(method, methods.FITTED)
     paths = {"real": list_images(real_dir), "fake": list_images(fake_dir)}
     rows, runs = [], []
     for quality in (None, control_quality) if control_quality else (None,):
         sets = folder_sets(paths, crop, quality)
         parts = divide(sets, n_train, plan.seed)
         detector = methods.fit(
-            "dif", parts.real.images, parts.fake.images, plan.seed, denoiser,
+            method, parts.real.images, parts.fake.images, plan.seed, denoiser,
             plan=plan, training=ClassifierPlan(), progress=progress,
         )  # fmt: skip
         rho = {key: detector.score(getattr(parts, f"test_{key}").images) for key in ("real", "fake")}
@@ -127,6 +136,7 @@ def train_or_show(
     crop: int,
     control_quality: int,
     name: str,
+    method: str = "dif",
     demo_images: int = 60,
     progress: bool = False,
 ) -> OwnFingerprint:
@@ -139,7 +149,8 @@ def train_or_show(
     """
     if bool(real_dir) != bool(fake_dir):
         raise ValueError("give both folders, of real and of generated images, or neither for the demo")
-    rest: dict[str, Any] = {"n_train": n_train, "crop": crop, "control_quality": control_quality, "name": name}
+    rest: dict[str, Any] = {"n_train": n_train, "crop": crop, "control_quality": control_quality}
+    rest |= {"name": name, "method": method}
     if real_dir:
         return train_your_own(real_dir, fake_dir, denoiser, plan, **rest, progress=progress)
     with demo_folders([name], demo_images, crop) as folders:
@@ -149,19 +160,21 @@ def train_or_show(
 def model_card(run: OwnFingerprint, data: str) -> str:
     """A fingerprint's model card, Markdown: what it is, fitted to what, how well it does, where it must not be used."""
     found, native = run.fingerprint, run.table.iloc[0]
-    plan: Mapping[str, Any] = found.metadata.get("plan", {})
-    limit = found.metadata.get("limit")
+    limit, plan = (found.metadata.get(key) for key in ("limit", "plan"))
+    trained = []
+    if plan:
+        steps = f"{found.metadata['steps']} steps of {plan['batch']}"
+        trained = [f"- prior {plan['prior']}, {steps}, learning rate {plan['learning_rate']}"]
     lines = [
         f"# Fingerprint {found.name}",
         "",
-        "A Deep Image Fingerprint (Sinitsa & Fried, 2023): says whether one certain generator made an image.",
+        f"{KINDS[found.method]}: says whether one certain generator made an image.",
         "",
         f"- images: {data}; {native.n_train} + {native.n_train} to fit on, drawn with seed {native.seed}",
         f"- centre crops of {found.crop} px, never resized",
         f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]}), "
         + (f"residuals limited to {limit} of their root mean square" if limit else "residuals not limited"),
-        f"- prior {plan.get('prior')}, {found.metadata.get('steps')} steps of {plan.get('batch')}, "
-        f"learning rate {plan.get('learning_rate')}",
+        *trained,
         f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides",
         "",
         "| last encoding | accuracy | 95 % interval | AUC | 95 % interval | test images |",

@@ -11,11 +11,11 @@ from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
 NOT_THE_PAPERS = "not the paper's generators"
 
 
-def own_claims(table: pd.DataFrame, data: str) -> list[Claim]:
+def own_claims(table: pd.DataFrame, data: str, method: str = "DIF") -> list[Claim]:
     """Of ``18_train_your_own``: it detects; it does not need the classes' formats to differ."""
     first = table.iloc[0]
     told = f"at N_S = {LOW_SAMPLES} most models lose {LOW_SAMPLES_DROP:.0f} points (S C.1)"
-    text = f"DIF detects images of this generator from {first.n_train}+{first.n_train} training images (on {data})"
+    text = f"{method} detects images of this generator from {first.n_train}+{first.n_train} training images (on {data})"
     claims = [Claim(text, told, measured(first), "not comparable", NOT_THE_PAPERS)]
     for row in table.iloc[1:].itertuples():
         kept = row.auc >= first.auc_low
