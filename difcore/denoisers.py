@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from difcore.bias import bias_for_size
 from difcore.correlation import limited
 from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes
+from difcore.tensors import keep_freed_memory
 
 PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
 NOISE_UNIT = 10 / 255  # the network's output 1.0 stands for this much noise: the middle of sigma in [5, 15]
@@ -78,6 +79,8 @@ class FoldedDnCNN:
 
     def __init__(self, model: DnCNN, device: str = "cpu", bfloat16: bool = False) -> None:
         layers = [*model.first, *model.middle, model.last]
+        if device == "cpu":
+            keep_freed_memory()
         self.bfloat16 = bfloat16
         self.layers: list[tuple[Tensor, Tensor | None]] = []
         for layer, follower in zip(layers, [*layers[1:], nn.Identity()], strict=True):

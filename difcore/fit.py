@@ -14,7 +14,7 @@ from difcore.correlation import FLAT, centres, chunks, ncc, standardise
 from difcore.fingerprints import LAST_BATCHES, Fingerprint
 from difcore.grids import zero_mean
 from difcore.priors import DOWNSAMPLING, IN_CHANNELS, build_prior
-from difcore.tensors import as_tensor, channels_last
+from difcore.tensors import as_tensor, channels_last, keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ def fit_dif(
         If a class has fewer than two residuals or the shapes differ.
     """
     check_residuals(real, fake)
+    if device == "cpu":
+        keep_freed_memory()
     shape = tuple(real.shape[1:])
     # At least 2x2 at the bottom of the U-Net: batch-norm cannot train on a single value.
     padded = [max(2, -(-side // DOWNSAMPLING)) * DOWNSAMPLING for side in shape[1:]]
