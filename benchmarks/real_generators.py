@@ -1,7 +1,7 @@
 """DIF on real generators: fit on some images of each class, test on the rest, also with one last encoding for both.
 
-    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--bfloat16]
-        [--no-limit] [--methods DIF Marra18 Marra18-ZM]
+    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--batch 64]
+        [--bfloat16] [--no-limit] [--methods DIF Marra18 Marra18-ZM]
 
 DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
 reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
@@ -103,7 +103,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--margins", type=float, nargs="+", default=[DifPlan().margin])
+    parser.add_argument("--margins", type=float, nargs="+", default=[DifPlan.margin])
+    parser.add_argument("--batch", type=int, default=DifPlan.batch)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--no-limit", action="store_true", help="residuals as the filters give them, as in the paper")
@@ -129,7 +130,7 @@ def main() -> None:
                 continue
             fakes = load(options.data_root / name, encoding, denoiser)
             for seed, margin in product(options.seeds, options.margins):
-                plan = DifPlan(steps=options.steps, margin=margin, seed=seed, bfloat16=options.bfloat16)
+                plan = DifPlan(options.steps, options.batch, margin=margin, seed=seed, bfloat16=options.bfloat16)
                 rows += rows_of(name, encoding, photos, test, fakes, plan, options.methods)
     tables["detection"] = pd.DataFrame(rows)
     save_artefact(
@@ -138,7 +139,13 @@ def main() -> None:
         tables=tables,
         figures={},
         claims=[],
-        parameters={"steps": options.steps, "bfloat16": options.bfloat16, "limit": limit, "n_train": TRAIN},
+        parameters={
+            "steps": options.steps,
+            "batch": options.batch,
+            "bfloat16": options.bfloat16,
+            "limit": limit,
+            "n_train": TRAIN,
+        },
         seed=options.seeds[0],
         n="see the tables",
         seconds=time.perf_counter() - started,

@@ -135,12 +135,13 @@ def fit_dif(
     best, best_step = -np.inf, 0
     half = min(plan.batch // 2, len(real), len(fake))
     draws = {False: shuffled(len(real), half, rng), True: shuffled(len(fake), half, rng)}
+    batch = torch.empty(2 * half, *shape, device=device)
     bar = tqdm(range(1, plan.steps + 1), desc=f"DIF {name}".strip(), disable=not progress)
     for step in bar:
         index = {label: next(draw) for label, draw in draws.items()}
-        parts = [torch.as_tensor(x[index[k]]).to(device).flatten(1).float() for k, x in ((False, real), (True, fake))]
         order = torch.from_numpy(rng.permutation(2 * half)).to(device)
-        batch = torch.cat(parts)[order]
+        for row, k in enumerate(order.tolist()):  # each residual straight into its place: no copies on the way
+            batch[row] = as_tensor(real[index[False][k]] if k < half else fake[index[True][k - half]])
         labels = (torch.arange(2 * half, device=device) >= half)[order]
         spread = torch.cat([norms[k][index[k]] for k in (False, True)])[order]
         fresh = z + plan.input_noise * torch.randn(z.shape, device="cpu").to(z)
@@ -149,11 +150,12 @@ def fit_dif(
         image = image[0, :, : shape[1], : shape[2]].float()
         direction = image.flatten() - image.mean()
         direction = direction / direction.norm().clamp_min(1e-12)
-        rho = batch @ direction / spread  # direction is mean-free, so the residuals' means drop out
+        rho = batch.flatten(1) @ direction / spread  # direction is mean-free, so the residuals' means drop out
         loss = pair_loss(rho, labels, plan.margin)
         if plan.boost:
             scale = torch.from_numpy(rng.uniform(plan.alpha, 1, (2 * half, 1))).to(batch)
-            means = standardise(torch.stack([(batch * scale)[labels].mean(0), (batch * scale)[~labels].mean(0)]))
+            scaled = batch.flatten(1) * scale
+            means = standardise(torch.stack([scaled[labels].mean(0), scaled[~labels].mean(0)]))
             gap = (means @ direction).diff().abs().squeeze()
             loss = (loss + (plan.margin - gap).clamp_min(0) / plan.margin) / 2
         optimiser.zero_grad()

@@ -27,7 +27,7 @@ def fit_restarted(
     The pairs' loss pulls a real and a fake apart whichever correlates more, so that its gradient vanishes on average
     where the classes' correlations are alike, and now and then a fit stays there. The boost's does not, for it goes by
     the class means. A fit has not set out if its centres, those of its own training images, are less than half the
-    margin apart; the one with the widest gap is kept.
+    margin apart, or .015 with a wider margin than the default; the one with the widest gap is kept.
 
     Parameters, errors: as ``fit_dif``.
 
@@ -37,7 +37,8 @@ def fit_restarted(
         ``metadata["fits"]`` says how many fits it took; its plan is that of the fit that was kept.
     """
     tried: list[Fingerprint] = []
-    while len(tried) < FITS and (not tried or gap(tried[-1]) < plan.margin / 2):
+    enough = min(plan.margin, DifPlan.margin) / 2
+    while len(tried) < FITS and (not tried or gap(tried[-1]) < enough):
         again = replace(plan, seed=derived_seed(plan.seed, len(tried)), boost=True) if tried else plan
         tried.append(fit_dif(real, fake, again, name, device, progress))
     best = max(tried, key=gap)
