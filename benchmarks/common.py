@@ -16,6 +16,7 @@ from difcore.denoisers import PAD, SHIPPED, DnCNN, read_dncnn
 
 SIZE = 256
 GEMM = 2048
+GEMM_GFLOP = 2 * GEMM**3 / 1e9
 LAYER_PRODUCTS = 9 * (3 * 64 * 2 + 15 * 64 * 64)  # multiply-adds per padded pixel of DnCNN-S
 
 
@@ -24,21 +25,17 @@ def denoiser_gflop(images: int, size: int = SIZE) -> float:
     return 2 * LAYER_PRODUCTS * (size + 2 * PAD) ** 2 * images / 1e9
 
 
-def gemm_gflop(n: int = GEMM) -> float:
-    """10^9 floating-point operations of an n x n x n matrix product."""
-    return 2 * n**3 / 1e9
-
-
-def gemm_seconds(repeats: int, n: int = GEMM, dtype: torch.dtype = torch.float32) -> list[float]:
-    """Time of each of several n x n x n matrix products, after one that is not counted."""
-    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+def matrix_product(dtype: torch.dtype = torch.float32) -> Callable[[], object]:
+    """A GEMM x GEMM x GEMM matrix product, run once already: a call is ``GEMM_GFLOP`` of work."""
+    a, b = torch.randn(2, GEMM, GEMM).to(dtype)
     a @ b
-    return [seconds(lambda: a @ b) for _ in range(repeats)]
+    return lambda: a @ b
 
 
-def gemm_gflops(dtype: torch.dtype = torch.float32, repeats: int = 5) -> float:
-    """Best rate in 10^9 operations per second of a matrix product: what this machine can do, now."""
-    return gemm_gflop() / min(gemm_seconds(repeats, dtype=dtype))
+def gemm_gflops(dtype: torch.dtype = torch.float32) -> float:
+    """Best of five rates, in 10^9 operations per second, of a matrix product: what this machine can do, now."""
+    product = matrix_product(dtype)
+    return GEMM_GFLOP / min(seconds(product) for _ in range(5))
 
 
 def seconds(work: Callable[[], object]) -> float:

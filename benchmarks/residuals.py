@@ -13,11 +13,13 @@ import argparse
 
 import numpy as np
 import torch
-from common import SIZE, denoiser_gflop, gemm_gflop, gemm_seconds, official_model, official_residuals, report, seconds
+from common import GEMM_GFLOP, SIZE, denoiser_gflop, matrix_product, official_model, official_residuals, report, seconds
 
 from difcore.denoisers import LIMIT, load_denoiser
 from difcore.scenes import scene
 from difcore.tensors import to_batch
+
+PRODUCTS = 5  # matrix products that take about as long as one image
 
 
 def main() -> None:
@@ -32,17 +34,19 @@ def main() -> None:
     plain, official = load_denoiser("photos"), official_model()
     assert plain.bias is not None
     difference = (plain(x[:1]) + plain.bias - official_residuals(official, x[:1])).abs().max().item()
-    rows, pairs, products = [], [], 5  # so many matrix products take about as long as one image
+    product, rows, pairs = matrix_product(), [], []
     for _ in range(options.repeats):
-        whole = seconds(lambda: official_residuals(official, x))
-        batches = [to_batch(image) for image in images]
-        each = [(seconds(lambda b=b: ours(b)), gemm_seconds(products)) for b in batches]
-        row = {"official": whole, "ours": sum(own for own, _ in each)}
-        rows.append({**row, "ours_bfloat16": sum(seconds(lambda b=b: quick(b)) for b in batches)})
+        official_seconds = seconds(lambda: official_residuals(official, x))
+        each = []
+        for image in images:
+            own = seconds(lambda image=image: ours(to_batch(image)))
+            each.append((own, [seconds(product) for _ in range(PRODUCTS)]))
+        quick_seconds = seconds(lambda: [quick(to_batch(image)) for image in images])
+        rows.append({"official": official_seconds, "ours": sum(own for own, _ in each), "ours_bfloat16": quick_seconds})
         pairs += each
     work = denoiser_gflop(1)
     ours_rates = [work / own for own, _ in pairs]
-    gemm_rates = [gemm_gflop() / product for _, several in pairs for product in several]
+    gemm_rates = [GEMM_GFLOP / taken for _, several in pairs for taken in several]
     report(
         benchmark="residuals",
         images=options.images,
@@ -55,7 +59,7 @@ def main() -> None:
         ours_gflops=max(ours_rates),
         ours_over_official=float(np.median([r["ours"] / r["official"] for r in rows])),
         bfloat16_over_official=float(np.median([r["ours_bfloat16"] / r["official"] for r in rows])),
-        ours_gflops_over_gemm=float(np.median([work / own / (gemm_gflop() / np.mean(g)) for own, g in pairs])),
+        ours_gflops_over_gemm=float(np.median([work / own / (GEMM_GFLOP / np.mean(g)) for own, g in pairs])),
         best_gflops_over_best_gemm=max(ours_rates) / max(gemm_rates),
     )
 

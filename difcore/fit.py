@@ -139,10 +139,10 @@ def fit_dif(
     bar = tqdm(range(1, plan.steps + 1), desc=f"DIF {name}".strip(), disable=not progress)
     for step in bar:
         index = {label: next(draw) for label, draw in draws.items()}
-        order = torch.from_numpy(rng.permutation(2 * half)).to(device)
-        for row, k in enumerate(order.tolist()):  # each residual straight into its place: no copies on the way
+        order = rng.permutation(2 * half)
+        for row, k in enumerate(order):  # each residual straight into its place: no copies on the way
             batch[row] = as_tensor(real[index[False][k]] if k < half else fake[index[True][k - half]])
-        labels = (torch.arange(2 * half, device=device) >= half)[order]
+        labels = torch.from_numpy(order >= half).to(device)
         spread = torch.cat([norms[k][index[k]] for k in (False, True)])[order]
         fresh = z + plan.input_noise * torch.randn(z.shape, device="cpu").to(z)
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=plan.bfloat16):

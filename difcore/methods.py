@@ -34,7 +34,7 @@ class Detector(Protocol):
     Attributes
     ----------
     method : str
-        One of ``METHODS``.
+        One of ``METHODS`` or ``FITTED``.
     crop : int
         Side, px, of the centre crop that it looks at.
     threshold : float
@@ -129,7 +129,7 @@ def fit(
     Parameters
     ----------
     method : str
-        One of ``METHODS``.
+        One of ``METHODS`` or ``FITTED``.
     real, fake : uint8 (N, H, W, 3)
         N >= 2 of each, one size; the centre square is used.
     seed : int

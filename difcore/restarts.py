@@ -27,7 +27,7 @@ def fit_restarted(
     The pairs' loss pulls a real and a fake apart whichever correlates more, so that its gradient vanishes on average
     where the classes' correlations are alike, and now and then a fit stays there. The boost's does not, for it goes by
     the class means. A fit has not set out if its centres, those of its own training images, are less than half the
-    margin apart, or .015 with a wider margin than the default; the one with the widest gap is kept.
+    margin apart (of the default margin, if that is narrower); the one with the widest gap is kept.
 
     Parameters, errors: as ``fit_dif``.
 
