@@ -202,8 +202,16 @@ def _load(image: OpenImage, header: ImageFile, crop: int | None) -> Image.Image:
         upright = header.transpose(turn)
     if crop is None:
         return upright
-    left, top = (upright.width - crop) // 2, (upright.height - crop) // 2
+    left, top = centre_offset(upright.width, crop), centre_offset(upright.height, crop)
     return upright.crop((left, top, left + crop, top + crop))
+
+
+def centre_offset(size: int, crop: int) -> int:
+    """First row or column of a centre crop: (size - crop) / 2, a half rounded to even, as the official code's crops.
+
+    Those are torchvision's: with 3 px to spare the crop begins at 2, with 1 or 5 px at 0 and 2.
+    """
+    return round((size - crop) / 2)
 
 
 def exif_orientation(exif: bytes) -> int:

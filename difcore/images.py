@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from difcore.decoding import ImageError, open_image, to_rgb
+from difcore.decoding import ImageError, centre_offset, open_image, to_rgb
 from difcore.folders import SUFFIXES, FolderError, GeneratorFolders, find_generators, list_images
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "centre_crop",
     "centre_crops",
     "check_classes",
+    "check_quality",
     "decode",
     "find_generators",
     "list_images",
@@ -76,8 +77,7 @@ def read_crop(
     """
     if crop is not None and crop < 1:
         raise ValueError(f"the crop must be at least 1 px, got {crop}")
-    if jpeg is not None and not 1 <= jpeg <= 100:
-        raise ValueError(f"JPEG quality must be in 1..100, got {jpeg}")
+    check_quality(jpeg)
     if isinstance(source, np.ndarray):
         pixels = np.array(source if crop is None else centre_crop(source, crop))
     else:
@@ -94,7 +94,7 @@ def decode(path: Path | str) -> NDArray[np.uint8]:
 
 
 def centre_crop(array: NDArray[Any], crop: int) -> NDArray[Any]:
-    """View (crop, crop, ...) of ``array`` (H, W, ...) from row (H - crop) // 2 and column (W - crop) // 2.
+    """View (crop, crop, ...) of ``array`` (H, W, ...), from where ``decoding.centre_offset`` says.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def centre_crop(array: NDArray[Any], crop: int) -> NDArray[Any]:
     """
     height, width = array.shape[:2]
     check_size(height, width, crop)
-    top, left = (height - crop) // 2, (width - crop) // 2
+    top, left = centre_offset(height, crop), centre_offset(width, crop)
     return array[top : top + crop, left : left + crop]
 
 
@@ -120,7 +120,7 @@ def centre_crops(images: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
     height, width = images.shape[1:3]
     if min(height, width) < crop:
         raise ValueError(f"images of {width}x{height} px are too small for a crop of {crop} px")
-    top, left = (height - crop) // 2, (width - crop) // 2
+    top, left = centre_offset(height, crop), centre_offset(width, crop)
     return images[:, top : top + crop, left : left + crop]
 
 
@@ -139,6 +139,12 @@ def check_size(height: int, width: int, crop: int) -> None:
     """Raise ImageError if a crop of ``crop`` px does not fit."""
     if min(height, width) < crop:
         raise ImageError(f"too small: {width}x{height} px for a crop of {crop} px")
+
+
+def check_quality(jpeg: int | None) -> None:
+    """Raise ValueError unless ``jpeg`` is None or a JPEG quality, 1 to 100."""
+    if jpeg is not None and not 1 <= jpeg <= 100:
+        raise ValueError(f"JPEG quality must be in 1..100, got {jpeg}")
 
 
 def through_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Residuals of many images: decoded, denoised once, kept on disk under their content's hash, returned as one array."""
+"""Residuals of many images: decoded, denoised once, kept on disk under their pixels' hash, returned as one array."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from difcore.denoisers import Denoiser
-from difcore.files import PROJECT_DIR, atomic_write, sha256_bytes, sha256_file
-from difcore.images import ImageError, Skipped, list_images, read_crop
+from difcore.files import PROJECT_DIR, atomic_write, sha256_bytes
+from difcore.images import ImageError, Skipped, check_quality, list_images, read_crop, through_jpeg
 from difcore.tensors import to_batch
 
 PIXELS_PER_CALL = {"cpu": 256**2, "cuda": 32 * 256**2}  # a CPU is fastest when a layer's activations stay in cache
@@ -35,7 +35,8 @@ class ResidualSet:
     names : tuple of str
         File path, or index in the array given.
     hashes : tuple of str
-        SHA-256 of each file's bytes (of the shape and pixels of an array): equal hashes are equal images.
+        ``sha256_pixels`` of each native crop, before any re-encoding: the same pixels under other bytes (metadata
+        removed, saved anew without loss) are the same image.
     skipped : tuple of Skipped
         Images left out, each with its reason.
     """
@@ -70,8 +71,8 @@ def residuals_of(
 ) -> ResidualSet:
     """Residuals R = f_D(X) - F_D of the centre crops of images (supplement, equation 1).
 
-    Each image is denoised at most once per denoiser, crop and encoding, in this run or any other that shares the
-    cache; a run that is killed loses the image it was at.
+    The same pixels are denoised at most once per denoiser, in this run or any other that shares the cache; a run that
+    is killed loses the image it was at. Files are decoded each time: what a decoder makes of them is in the key.
 
     Parameters
     ----------
@@ -100,6 +101,7 @@ def residuals_of(
     ImageError
         If not one image is usable: the message counts and names the reasons.
     """
+    check_quality(jpeg)
     root = cache_folder() if cache is True else Path(cache) if cache else None
     if isinstance(source, np.ndarray) and (source.ndim != 4 or source.shape[3] != 3 or source.dtype != np.uint8):
         raise ValueError(f"expected uint8 images (N, H, W, 3), got {source.dtype} {source.shape}")
@@ -119,20 +121,21 @@ def residuals_of(
         bar.update()
         name = str(item) if isinstance(item, Path) else str(len(names) + len(skipped))
         try:
-            if isinstance(item, Path) and not item.is_file():  # a pipe would be waited for, a broken link misreported
-                read_crop(item, crop, jpeg)
-            content = sha256_file(item) if isinstance(item, Path) else sha256_pixels(item)
-            stored = root / stored_name(content, denoiser, crop, jpeg) if root else None
-            known = None if content in slots else read_stored(stored, crop)
-            if content in slots:
-                copies.append((kept, slots[content]))
-            elif known is not None:
-                values[kept] = known
-            else:
-                pending.append((kept, stored, read_crop(item, crop, jpeg)))
+            native = read_crop(item, crop)
         except (ImageError, OSError) as error:
             skipped.append(Skipped(Path(name), str(error)))
             continue
+        content = sha256_pixels(native)
+        if content in slots:
+            copies.append((kept, slots[content]))
+        else:
+            filtered = native if jpeg is None else through_jpeg(native, jpeg)
+            stored = root / stored_name(sha256_pixels(filtered), denoiser) if root else None
+            known = read_stored(stored, crop)
+            if known is not None:
+                values[kept] = known
+            else:
+                pending.append((kept, stored, filtered))
         slots.setdefault(content, kept)
         names.append(name)
         hashes.append(content)
@@ -149,9 +152,12 @@ def residuals_of(
     return ResidualSet(values[:kept], tuple(names), tuple(hashes), tuple(skipped))
 
 
-def stored_name(content: str, denoiser: Denoiser, crop: int, jpeg: int | None) -> str:
-    """Place of a residual in the cache, determined by everything that determines its values."""
-    return f"{denoiser.hash[:16]}/{crop}{'' if jpeg is None else f'-q{jpeg}'}/{content[:2]}/{content}.npy"
+def stored_name(pixels: str, denoiser: Denoiser) -> str:
+    """Place of a residual in the cache: the hashes of the pixels that were filtered and of the filter.
+
+    Nothing else determines its values; where the crop was cut and who decoded or re-encoded it shows in the pixels.
+    """
+    return f"{denoiser.hash[:16]}/{pixels[:2]}/{pixels}.npy"
 
 
 def sha256_pixels(image: np.ndarray) -> str:

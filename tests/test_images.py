@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from difcore.decoding import encoding_of, exif_orientation
+from difcore.decoding import centre_offset, encoding_of, exif_orientation
 from difcore.images import (
     SUFFIXES,
     FolderError,
     ImageError,
     Skipped,
     centre_crop,
+    centre_crops,
     decode,
     find_generators,
     list_images,
@@ -121,7 +123,7 @@ def test_crop_is_a_slice_of_the_native_pixels_or_an_error(
             with pytest.raises(ImageError, match=rf"too small: {width}x{height} px for a crop of {crop} px"):
                 read_crop(source, crop)
         return
-    top, left = (height - crop) // 2, (width - crop) // 2
+    top, left = (round(Fraction(size - crop, 2)) for size in (height, width))
     expected = pixels[top : top + crop, left : left + crop]
     for source in (path, pixels):
         result = read_crop(source, crop)
@@ -136,8 +138,22 @@ def test_centre_crop_leaves_equal_borders(height: int, width: int, data: st.Data
     rows, columns = np.mgrid[:height, :width]
     view = centre_crop(np.stack([rows, columns], -1), crop)
     for axis, size in enumerate((height, width)):
-        before, after = view[0, 0, axis], size - 1 - view[-1, -1, axis]
-        assert after - before in (0, 1)
+        before, after = int(view[0, 0, axis]), size - 1 - int(view[-1, -1, axis])
+        assert abs(after - before) <= 1 and (before == after or before % 2 == 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "first"),
+    [(256, 256, 0), (257, 256, 0), (258, 256, 1), (259, 256, 2), (261, 256, 2), (263, 256, 4), (512, 256, 128)],
+)
+def test_a_centre_crop_begins_where_torchvision_s_does(file: Write, size: int, crop: int, first: int) -> None:
+    assert centre_offset(size, crop) == first
+    columns = np.broadcast_to(np.arange(size) // 2, (crop, size))[..., None]
+    pixels = np.concatenate([columns, np.broadcast_to(np.arange(size) % 2, (crop, size))[..., None]] * 2, -1)
+    pixels = pixels[..., :3].astype(np.uint8)
+    path = file(encoded(pixels, "PNG"))
+    for result in (read_crop(path, crop), read_crop(pixels, crop), centre_crops(pixels[None], crop)[0]):
+        assert int(result[0, 0, 0]) * 2 + int(result[0, 0, 1]) == first
 
 
 def test_a_jpeg_crop_is_cut_after_decoding_not_decoded_smaller(file: Write) -> None:
@@ -245,7 +261,7 @@ def test_16_bit_png_is_rounded(file: Write, channels: int) -> None:
         expected[..., 1], expected[..., 2] = expected[..., 1].T, expected[::-1, ::-1, 2]
     path = file(png_16(values))
     np.testing.assert_array_equal(decode(path), expected)
-    np.testing.assert_array_equal(read_crop(path, 8), expected[3:11, 3:11])
+    np.testing.assert_array_equal(read_crop(path, 8), expected[4:12, 4:12])
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny import CountingFilter, counting_denoiser, noise_images, random_denoiser, write_images
 
 from difcore import residuals
 from difcore.denoisers import Denoiser, load_denoiser
-from difcore.files import sha256_file
 from difcore.images import FolderError, ImageError, read_crop
-from difcore.residuals import ResidualSet, cache_folder, residuals_of
+from difcore.residuals import ResidualSet, cache_folder, residuals_of, sha256_pixels
 from difcore.tensors import to_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
@@ -44,7 +46,7 @@ def test_order_and_names_are_the_sources(tmp_path: Path, denoiser: tuple[Denoise
     shuffled = [paths[k] for k in (7, 0, 11, 3)]
     found = residuals_of(shuffled, denoiser[0], 16)
     assert found.names == tuple(map(str, shuffled))
-    assert found.hashes == tuple(sha256_file(p) for p in shuffled)
+    assert found.hashes == tuple(sha256_pixels(images[k]) for k in (7, 0, 11, 3))
     np.testing.assert_allclose(found.values.mean((1, 2, 3)) * 510, [70, 0, 110, 30], atol=0.1)
     # now with some of them in the cache and some not
     again = residuals_of(paths, denoiser[0], 16)
@@ -53,9 +55,10 @@ def test_order_and_names_are_the_sources(tmp_path: Path, denoiser: tuple[Denoise
 
 
 def test_paths_given_as_text_are_files(tmp_path: Path, denoiser: tuple[Denoiser, CountingFilter]) -> None:
-    paths = write_images(tmp_path / "x", noise_images(2, 16))
+    images = noise_images(2, 16)
+    paths = write_images(tmp_path / "x", images)
     found = residuals_of([str(p) for p in paths], denoiser[0], 16)  # type: ignore[list-item]
-    assert found.hashes == tuple(sha256_file(p) for p in paths)
+    assert found.hashes == tuple(map(sha256_pixels, images))
 
 
 def test_nothing_is_denoised_twice(tmp_path: Path, denoiser: tuple[Denoiser, CountingFilter], cache: Path) -> None:
@@ -155,6 +158,37 @@ def test_arrays_of_the_same_bytes_and_another_shape_are_other_images(denoiser: t
     first, second = (residuals_of(x, denoiser[0], 16) for x in (square, wide))
     assert first.hashes != second.hashes
     np.testing.assert_allclose(second.values, to_batch(wide[:, :, 24:40]) / 2, atol=1e-3)
+
+
+def test_the_same_pixels_under_other_bytes_are_the_same_image(
+    tmp_path: Path, denoiser: tuple[Denoiser, CountingFilter]
+) -> None:
+    pixels = noise_images(1, 40)[0]
+    kinds: dict[str, dict[str, Any]] = {
+        "a.png": {},
+        "stripped.png": {"compress_level": 1},
+        "text.png": {"pnginfo": text_chunk("workflow")},
+        "b.bmp": {},
+        "c.webp": {"lossless": True},
+        "d.tiff": {"compression": "tiff_lzw"},
+    }
+    for name, options in kinds.items():
+        Image.fromarray(pixels).save(tmp_path / name, **options)
+    made, count = denoiser
+    found = residuals_of([tmp_path / name for name in kinds], made, 16)
+    assert set(found.hashes) == {sha256_pixels(pixels[12:28, 12:28])} and count.images == 1
+    assert (found.values == found.values[0]).all()
+    other = pixels.copy()
+    other[20, 20, 1] ^= 1
+    Image.fromarray(other).save(tmp_path / "e.png")
+    assert residuals_of([tmp_path / "e.png"], made, 16).hashes[0] != found.hashes[0]
+    assert residuals_of([tmp_path / "a.png"], made, 16, jpeg=90).hashes[0] == found.hashes[0]  # before re-encoding
+
+
+def text_chunk(text: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text("parameters", text)
+    return info
 
 
 def test_equal_images_have_equal_hashes(tmp_path: Path, denoiser: tuple[Denoiser, CountingFilter]) -> None:
