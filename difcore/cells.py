@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 
 import difcore
 from difcore.artefacts import plain
-from difcore.files import PROJECT_DIR, atomic_json, sha256_bytes
+from difcore.cache import keep, optional_folder
+from difcore.files import atomic_json, sha256_bytes
 from difcore.leakage import LeakageError
 from difcore.source_digest import code_digest
 
@@ -53,12 +54,6 @@ class Cell:
     values: Mapping[str, Any]
     data: str = ""
     depends: tuple[str, ...] = ()
-
-
-def cells_folder() -> Path:
-    """Where cells are kept: ``cells`` in ``DIFCORE_CACHE``, or ``.cache/cells`` in the project."""
-    root = os.environ.get("DIFCORE_CACHE")
-    return Path(root) / "cells" if root else PROJECT_DIR / ".cache" / "cells"
 
 
 def cell_key(cell: Cell, code: str) -> str:
@@ -121,7 +116,7 @@ def run_cells(
     load : callable
         Maps a cell's ``data`` to its data: called in this process, once for each name of which a cell is missing.
     folder : path or None
-        Where the cells are kept; None: ``cells_folder()``.
+        Where the cells are kept; None: difcore's cache, as far as it can be written.
     n_jobs : int
         Cells at a time, as joblib counts (-1: one per core). 1 lets ``joblib.parallel_config`` decide.
     progress : bool
@@ -138,9 +133,9 @@ def run_cells(
     ------
     LeakageError
     """
-    home, code = Path(folder) if folder else cells_folder(), code or code_digest(work)
-    paths = [home / f"{cell_key(cell, code)}.json" for cell in cells]
-    records = [read_cell(path) for path in paths]
+    home, code = Path(folder) if folder else optional_folder("cells"), code or code_digest(work)
+    paths = [home / f"{cell_key(cell, code)}.json" if home else None for cell in cells]
+    records = [read_cell(path) if path else None for path in paths]
     missing = [k for k, record in enumerate(records) if record is None]
     bar = tqdm(total=len(missing), desc=f"{title} ({len(cells) - len(missing)} of {len(cells)} known)", unit="cell",
                disable=not progress or not missing)  # fmt: skip
@@ -152,7 +147,8 @@ def run_cells(
         with cluster():
             for k, record in results(task, chosen, cells, n_jobs):
                 records[k] = record
-                atomic_json(paths[k], record)  # here: workers of a cluster need not share the disk
+                if path := paths[k]:  # here: workers of a cluster need not share the disk
+                    keep(partial(atomic_json, path, record))
                 bar.update()
     bar.close()
     rows = [row_of(record) for record in records if record is not None]

@@ -16,6 +16,7 @@ import typer
 
 from difcore import __version__
 from difcore import cli_options as opt
+from difcore.cli_cache import cache_app
 from difcore.cli_detection import cross_detect, detect, evaluate, fit
 from difcore.cli_input import check_out, parse_grid
 from difcore.cli_output import OneLineGroup, answer, facts_table, show_progress
@@ -44,6 +45,7 @@ def main(
 
 for command in (fit, evaluate, detect, cross_detect):
     app.command()(command)
+app.add_typer(cache_app, name="cache")
 
 
 @app.command()

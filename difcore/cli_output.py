@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -43,7 +45,8 @@ class OneLineGroup(TyperGroup):
         if not standalone_mode:
             return super().main(*given, **extra)
         try:
-            code = super().main(*given, **extra)
+            with one_line_warnings():
+                code = super().main(*given, **extra)
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         except Exception as error:
@@ -53,6 +56,24 @@ class OneLineGroup(TyperGroup):
             print(f"difcore: {message}", file=sys.stderr)
             code = BAD_INPUT
         sys.exit(code or 0)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Within, a CacheWarning is one line on stderr, shown once, without the place in the code that others come with."""
+    with warnings.catch_warnings():
+        show, shown = warnings.showwarning, set()
+
+        def show_one_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if category.__name__ == "CacheWarning":  # by name: its module is not loaded for --help
+                if str(message) not in shown:
+                    print(f"difcore: warning: {message}", file=sys.stderr)
+                shown.add(str(message))
+            else:
+                show(message, category, *place, **options)
+
+        warnings.showwarning = show_one_line
+        yield
 
 
 def one_line(error: Exception) -> str | None:

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = PROJECT_DIR / "data"
+PACKAGE_DIR = Path(__file__).resolve().parent
+PROJECT_DIR = (
+    PACKAGE_DIR.parent
+)  # the checkout; where a wheel is installed, it holds nothing of difcore's but the package
+# Weights and facts: a wheel carries them in the package, a checkout at its top level.
+DATA_DIR = PACKAGE_DIR / "data" if (PACKAGE_DIR / "data").is_dir() else PROJECT_DIR / "data"
 
 
 def atomic_write(path: Path | str, write: Callable[[Path], Any]) -> Path:
@@ -46,6 +50,15 @@ def atomic_text(path: Path | str, text: str) -> Path:
 def atomic_json(path: Path | str, document: Any) -> Path:
     """Write ``document`` as indented JSON to ``path``, atomically."""
     return atomic_text(path, json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """The mapping in a JSON file; empty if there is none or it is damaged."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def atomic_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:

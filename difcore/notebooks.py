@@ -125,6 +125,8 @@ def worker_environment(threads: int, data_root: Path | None) -> dict[str, str]:
     root = data_root or environment.get("DIFCORE_DATA")
     if root:
         environment["DIFCORE_DATA"] = str(Path(root).resolve())
+    if cache := environment.get("DIFCORE_CACHE"):  # relative to where the user stands, not to the notebooks
+        environment["DIFCORE_CACHE"] = str(Path(cache).expanduser().absolute())
     return environment
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from difcore.artefacts import NeedsData
+from difcore.cache import Unwritable, cache_folder, needed_folder
 from difcore.files import DATA_DIR, PROJECT_DIR, atomic_write, sha256_file
 
 REPOSITORY = "https://github.com/Sergo2020/DIF_pytorch_official"
@@ -24,6 +25,7 @@ COMMIT = "96f482d"
 BASE_URL = f"{REPOSITORY}/raw/{COMMIT}/"
 REGISTRY_FILE = DATA_DIR / "release_registry.txt"
 RELEASE_FOLDER = "dif_official"
+FETCHED = f"{RELEASE_FOLDER}-{COMMIT}"  # in the cache
 
 
 class FetchError(RuntimeError):
@@ -36,11 +38,12 @@ def registry() -> dict[str, str]:
     return dict(line.split() for line in lines if line.strip())
 
 
-def cache_folder() -> Path:
-    """Where ``fetch`` puts the release: the operating system's cache folder for difcore."""
-    import pooch
-
-    return Path(pooch.os_cache("difcore")) / f"{RELEASE_FOLDER}-{COMMIT}"
+def fetched_folder() -> Path | None:
+    """Where ``fetch`` puts the release: in difcore's cache; None if there can be none."""
+    try:
+        return cache_folder("release") / FETCHED
+    except Unwritable:
+        return None
 
 
 def verify(folder: Path | str, files: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -79,7 +82,7 @@ def locate(data_root: Path | str | None = None) -> Path:
         If none does.
     """
     named = data_root if data_root is not None else os.environ.get("DIFCORE_DATA")
-    for folder in (named, cache_folder(), PROJECT_DIR.parent / "shared" / "data"):
+    for folder in (named, fetched_folder(), PROJECT_DIR.parent / "shared" / "data"):
         found = release_in(folder) if folder else None
         if found is not None:
             return found
@@ -104,7 +107,7 @@ def fetch(
     progress : bool
         Show one bar over all files.
     folder : path, optional
-        Target; default the cache folder, where ``locate`` finds it.
+        Target; default difcore's cache, where ``locate`` finds it.
     files, base_url, retries
         What to fetch (path to SHA-256), from where, and how often to try a file again.
 
@@ -112,8 +115,10 @@ def fetch(
     ------
     FetchError
         Without network, for a file the server lacks, or for one whose SHA-256 is not the registry's.
+    CacheError
+        If the cache cannot be written.
     """
-    target = cache_folder() if folder is None else Path(folder)
+    target = needed_folder("release") / FETCHED if folder is None else Path(folder)
     wanted = registry() if files is None else dict(files)
     todo = verify(target, wanted)
     source = None if mirror is None else _mirror_root(Path(mirror), wanted)

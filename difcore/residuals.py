@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from difcore.cache import made_folder, optional_folder, used
+from difcore.cache_size import Keeper
 from difcore.denoisers import Denoiser
-from difcore.files import PROJECT_DIR, atomic_write, sha256_bytes
+from difcore.files import atomic_write, sha256_bytes
 from difcore.images import ImageError, Skipped, check_quality, list_images, read_crop, through_jpeg
 from difcore.tensors import to_batch
 
@@ -56,11 +58,6 @@ class ResidualSet:
         return ResidualSet(self.values[chosen], names, tuple(self.hashes[i] for i in chosen))
 
 
-def cache_folder() -> Path:
-    """Where residuals are kept: ``DIFCORE_CACHE``, or ``.cache/residuals`` in the project."""
-    return Path(os.environ.get("DIFCORE_CACHE") or PROJECT_DIR / ".cache" / "residuals")
-
-
 def residuals_of(
     source: Source,
     denoiser: Denoiser,
@@ -83,7 +80,7 @@ def residuals_of(
     jpeg : int or None
         Re-encode each crop as JPEG of this quality first: the format-matched control.
     cache : bool or path
-        True: ``cache_folder()``. False: nothing is kept.
+        True: difcore's cache, as far as it can be written and its limit allows. False: nothing is kept.
     progress : bool
         Show a bar.
 
@@ -102,7 +99,8 @@ def residuals_of(
         If not one image is usable: the message counts and names the reasons.
     """
     check_quality(jpeg)
-    root = cache_folder() if cache is True else Path(cache) if cache else None
+    root = optional_folder("residuals") if cache is True else Path(cache) if cache else None
+    keeper = Keeper(limited=cache is True)
     if isinstance(source, np.ndarray) and (source.ndim != 4 or source.shape[3] != 3 or source.dtype != np.uint8):
         raise ValueError(f"expected uint8 images (N, H, W, 3), got {source.dtype} {source.shape}")
     if isinstance(source, str | Path):
@@ -141,11 +139,12 @@ def residuals_of(
         hashes.append(content)
         kept += 1
         if len(pending) == per_call:
-            flush(pending, values, denoiser)
-    flush(pending, values, denoiser)
+            flush(pending, values, denoiser, keeper)
+    flush(pending, values, denoiser, keeper)
     for slot, original in copies:
         values[slot] = values[original]
     bar.close()
+    keeper.close()
     if not kept:
         reasons = "; ".join(sorted({s.reason for s in skipped})[:3])
         raise ImageError(f"none of {total} images could be used ({reasons})")
@@ -172,11 +171,14 @@ def read_stored(path: Path | None, crop: int) -> np.ndarray | None:
     with suppress(OSError, ValueError, EOFError):
         values = np.load(path, mmap_mode="r")
         if values.shape == (3, crop, crop):
+            used(path)
             return values
     return None
 
 
-def flush(pending: list[tuple[int, Path | None, np.ndarray]], values: np.ndarray, denoiser: Denoiser) -> None:
+def flush(
+    pending: list[tuple[int, Path | None, np.ndarray]], values: np.ndarray, denoiser: Denoiser, keeper: Keeper
+) -> None:
     """Denoise what is pending, put it in its slots, keep it on disk, empty the list."""
     if not pending:
         return
@@ -184,7 +186,7 @@ def flush(pending: list[tuple[int, Path | None, np.ndarray]], values: np.ndarray
     for (slot, stored, _), residual in zip(pending, out, strict=True):
         values[slot] = residual
         if stored is not None:
-            atomic_write(stored, partial(np.save, arr=residual))
+            keeper.keep(partial(atomic_write, stored, partial(np.save, arr=residual)), residual.nbytes)
     pending.clear()
 
 
@@ -193,8 +195,13 @@ def allocate(shape: tuple[int, ...]) -> np.ndarray:
     size = int(np.prod(shape, dtype=np.int64)) * 2
     if size <= IN_MEMORY:
         return np.empty(shape, np.float16)
-    if folder := os.environ.get("DIFCORE_CACHE") or None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as stream:
+    with scratch_file() as stream:
         stream.truncate(size)
         return np.memmap(stream, np.float16, "r+", shape=shape)
+
+
+def scratch_file() -> IO[bytes]:
+    """A nameless temporary file, in the cache if that can be written: the system's folder may lie in memory."""
+    with suppress(OSError):
+        return tempfile.TemporaryFile(dir=made_folder("residuals"))
+    return tempfile.TemporaryFile()

@@ -23,6 +23,15 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is written to the user's cache, nor read from it; processes that tests start inherit this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("DIFCORE_CACHE_LIMIT", raising=False)
+        yield
+
+
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty residual cache of this test's own."""

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import difcore
 from difcore import cli_detection, release
+from difcore.cache import cache_folder
 from difcore.cli import app
 from difcore.cli_input import make_plan, parse_grid
 from difcore.cli_output import answer
@@ -121,7 +122,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "cache"
     monkeypatch.setenv("DIFCORE_CACHE", str(folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
     monkeypatch.delenv("DIFCORE_DATA", raising=False)
     yield folder
 
@@ -343,11 +343,10 @@ def test_import_official(tmp_path: Path) -> None:
 
 
 def test_fetch_from_a_mirror_and_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mirror, target = tmp_path / "mirror", tmp_path / "target"
+    mirror, target = tmp_path / "mirror", cache_folder("release") / release.FETCHED
     mirror.mkdir()
     (mirror / "file.bin").write_bytes(b"content")
     monkeypatch.setattr(release, "registry", lambda: {"file.bin": sha256_file(mirror / "file.bin")})
-    monkeypatch.setattr(release, "cache_folder", lambda: target)
 
     def unreachable(*args: object, **options: object) -> None:
         raise requests.exceptions.ConnectionError("unreachable\nhost")

@@ -12,6 +12,7 @@ from tiny import random_dncnn
 
 from difcore import generators, matrices, paper
 from difcore.artefacts import NeedsData
+from difcore.cache import cache_folder
 from difcore.correlation import ncc
 from difcore.denoisers import load_denoiser, save_denoiser
 from difcore.experiments import cross as crossing
@@ -160,7 +161,7 @@ def test_a_second_run_reads_and_a_lost_file_is_made_again(small, monkeypatch: py
     again = crossing.cross(bench, 8, 1)
     assert {path: path.stat().st_mtime_ns for path in cells.glob("*.json")} == before and len(before) == 3
     torch.testing.assert_close(again.real[0], models.real[0])
-    (cells / "cross" / models.fits["dif"][0]).unlink()
+    (cells.parent / "fits" / models.fits["dif"][0]).unlink()
     third = crossing.cross(bench, 8, 1)
     torch.testing.assert_close(third.real[0], models.real[0])
     changed = [path for path in cells.glob("*.json") if path.stat().st_mtime_ns != before[path]]
@@ -182,7 +183,7 @@ def test_images_that_a_model_was_fitted_to_are_no_test_images(small) -> None:
     fits = models.fits.copy()
     hashes = cross_fits.load(fits["hashes_fake"][0])
     fits.loc[1, "trained"] = cross_fits.keep(
-        np.concatenate([cross_fits.load(fits["trained"][1]), hashes[:2]]), cross_fits.products_folder()
+        np.concatenate([cross_fits.load(fits["trained"][1]), hashes[:2]]), cache_folder("fits")
     )
     patterns = torch.stack([f.pattern for f in models.fingerprints["dif"].values()])
     _, fake = crossing.scores_of(patterns, fits)

@@ -159,17 +159,16 @@ def test_the_registry_names_the_whole_release() -> None:
     assert "dncnn/clean_real.npy" in files
 
 
-def test_locate_takes_the_first_that_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locate_takes_the_first_that_is_complete(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "registry", lambda: FILES)
     monkeypatch.setattr(release, "PROJECT_DIR", tmp_path / "project")
-    monkeypatch.setattr(release, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.delenv("DIFCORE_DATA", raising=False)
     with pytest.raises(NeedsData, match="^needs `difcore fetch`$"):
         locate()
     shared = write_copy(tmp_path / "shared" / "data" / "dif_official")
     assert locate() == shared
-    cache = write_copy(tmp_path / "cache")
-    assert locate() == cache
+    fetched = write_copy(cache / "release" / release.FETCHED)
+    assert locate() == fetched
     named = write_copy(tmp_path / "named" / "dif_official")
     monkeypatch.setenv("DIFCORE_DATA", str(tmp_path / "named"))
     assert locate() == named
@@ -179,7 +178,7 @@ def test_locate_takes_the_first_that_is_complete(tmp_path: Path, monkeypatch: py
     assert locate(other) == other
     (named / "dncnn/clean_real.npy").unlink()
     assert release_in(named) is None
-    assert locate() == cache
+    assert locate() == fetched
 
 
 def test_the_shared_copy_is_the_registry(shared_data: Path) -> None:

@@ -18,10 +18,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from difcore.artefacts import NeedsData
-from difcore.cells import OK, Cell, cell_key, cells_folder, cluster_address, read_cell, run_cells
+from difcore.cache import cache_folder, needed_folder
+from difcore.cells import OK, Cell, cell_key, cluster_address, read_cell, run_cells
 from difcore.correlation import ncc
 from difcore.experiments.bench import Bench
-from difcore.experiments.cross_fits import fit_cell, load, products_folder, products_of
+from difcore.experiments.cross_fits import all_there, fit_cell, load
 from difcore.experiments.cross_sources import checkpoint_name
 from difcore.fingerprints import Fingerprint, load_fingerprint
 from difcore.methods import PATTERNS
@@ -73,10 +74,10 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
 
     One at a time, missing cells are computed in random order, so that two notebooks that need the same ones share them.
     """
-    used = bench.filter()
+    used, folder = bench.filter(), needed_folder("fits")
     work = partial(
         fit_cell, plan=bench.plan, denoiser=bench.denoiser, bfloat16=bench.bfloat16, max_test=bench.max_test,
-        folder=products_folder(),
+        folder=folder,
     )  # fmt: skip
     cells = [
         Cell(
@@ -86,10 +87,10 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
         for name, source in bench.sources.items()
     ]
     code = code_digest(work)
-    known = [cells_folder() / f"{cell_key(cell, code)}.json" for cell in cells]
+    known = [cache_folder("cells") / f"{cell_key(cell, code)}.json" for cell in cells]
     for path in known:
         record = read_cell(path)
-        if record and any(not (products_folder() / name).is_file() for name in products_of(record["row"])):
+        if record and not all_there(record["row"], folder):
             path.unlink()  # someone tidied up
     run = partial(run_cells, work, load=lambda _: bench.load, code=code)
     if bench.n_jobs == 1 and not cluster_address():
@@ -118,7 +119,7 @@ def cross(bench: Bench, n_train: int, seed: int = 0) -> Cross:
         raise NeedsData(f"needs images of at least two models ({reasons})")
     names = tuple(map(checkpoint_name, done["generator"]))
     prints = {
-        method: {n: load_fingerprint(products_folder() / f) for n, f in zip(names, done[method], strict=True)}
+        method: {n: load_fingerprint(cache_folder("fits") / f) for n, f in zip(names, done[method], strict=True)}
         for method in PATTERNS
     }
     power = np.mean([load(name) for name in done["power"]], axis=0)

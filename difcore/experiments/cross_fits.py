@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from difcore.cells import cells_folder
+from difcore.cache import cache_folder, used
 from difcore.denoisers import load_denoiser
 from difcore.experiments.pools import Sets, divide
 from difcore.files import atomic_write, derived_seed, sha256_bytes
@@ -20,11 +20,6 @@ from difcore.methods import PATTERNS, fit_pattern
 from difcore.residuals import residuals_of
 
 SHOWN = 6  # test images of each class that are kept to look at
-
-
-def products_folder() -> Path:
-    """Where fingerprints and test residuals of cells are kept."""
-    return cells_folder() / "cross"
 
 
 def fit_cell(
@@ -85,6 +80,15 @@ def products_of(row: Mapping[str, Any]) -> list[str]:
     return [value for value in row.values() if isinstance(value, str) and value.endswith((".npy", ".safetensors"))]
 
 
+def all_there(row: Mapping[str, Any], folder: Path) -> bool:
+    """Whether the files that a cell's row speaks of lie in ``folder``; if so, they count as used now."""
+    files = [folder / name for name in products_of(row)]
+    if there := all(file.is_file() for file in files):
+        for file in files:
+            used(file)
+    return there
+
+
 def load(name: str) -> np.ndarray:
     """An array that ``keep`` wrote."""
-    return np.load(products_folder() / name, mmap_mode="r")
+    return np.load(cache_folder("fits") / name, mmap_mode="r")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import joblib
 import numpy as np
 
 from difcore import generators
+from difcore.cache import keep, optional_folder, used
 from difcore.experiments.pools import Sets, make_pool, without_copies
 from difcore.experiments.sources import Source
 from difcore.files import atomic_write, sha256_bytes, sha256_file
-from difcore.residuals import cache_folder, sha256_pixels
+from difcore.residuals import sha256_pixels
 from difcore.scenes import rendered, scene
 
 REAL_SEED, FAKE_SEED, TEST_SEED = 40_000_000, 41_000_000, 500_000  # of demo scenes; nothing is trained on any of them
@@ -51,10 +53,15 @@ def scene_version(style: str, size: int) -> str:
     return sha256_pixels(scene(REAL_SEED, size, style))
 
 
-def keep_block(path: Path, start: int, size: int, style: str) -> None:
-    """Make the scenes of one file, unless another process has done so."""
-    if not path.is_file():
-        atomic_write(path, partial(np.save, arr=rendered(range(start, start + BLOCK), size, style)))
+def kept_block(path: Path, start: int, size: int, style: str) -> np.ndarray:
+    """The scenes of one file, made unless another process has done so."""
+    with suppress(OSError, ValueError):
+        block = np.load(path)
+        used(path)
+        return block
+    block = rendered(range(start, start + BLOCK), size, style)
+    keep(partial(atomic_write, path, partial(np.save, arr=block)))
+    return block
 
 
 def kept_scenes(seeds: Sequence[int], size: int, style: str = generators.SOURCE_STYLE) -> np.ndarray:
@@ -62,13 +69,17 @@ def kept_scenes(seeds: Sequence[int], size: int, style: str = generators.SOURCE_
 
     Blocks are made in random order, so that processes that need the same ones share the work.
     """
-    folder = cache_folder() / "demo" / f"{style}-{size}-{scene_version(style, size)[:12]}"
-    paths = {start: folder / f"{start}.npy" for start in sorted({seed // BLOCK * BLOCK for seed in seeds})}
-    missing = [(path, start) for start, path in paths.items() if not path.is_file()]
+    folder = optional_folder("scenes")
+    if folder is None:
+        return rendered(seeds, size, style)
+    folder /= f"{style}-{size}-{scene_version(style, size)[:12]}"
+    tasks = [(folder / f"{start}.npy", start, size, style) for start in {seed // BLOCK * BLOCK for seed in seeds}]
+    missing = [task for task in tasks if not task[0].is_file()]
     random.Random(os.getpid()).shuffle(missing)
     jobs = min(joblib.cpu_count(), max(1, len(missing)))
-    joblib.Parallel(n_jobs=jobs)(joblib.delayed(keep_block)(path, start, size, style) for path, start in missing)
-    blocks = {start: np.load(path) for start, path in paths.items()}
+    made = joblib.Parallel(n_jobs=jobs)(joblib.delayed(kept_block)(*task) for task in missing)
+    blocks = {task[1]: block for task, block in zip(missing, made, strict=True)}
+    blocks |= {task[1]: kept_block(*task) for task in tasks if task[1] not in blocks}
     return np.stack([blocks[seed // BLOCK * BLOCK][seed % BLOCK] for seed in seeds])
 
 
