@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # Runs the notebooks and writes outputs/<profile>/index.html. Prepares .venv first where it is absent.
 #
-#   ./run_all.sh [--profile demo|paper] [--only NAME]... [--jobs N] [--data-root DIR] [--force] [--grid full]
+#   ./run_all.sh [--profile demo|paper] [--only NAME]... [--jobs N] [--data-root DIR] [--force] [--grid full] [--wait]
 #
 # --grid full runs the whole grids of the detection tables (params/grids/full.yml) instead of the profile's thin ones.
 #
 # DIFCORE_USE_ACTIVE_ENV=1 uses the active environment instead of .venv (see scripts/environment.sh).
+# Relative paths (--data-root, DIFCORE_DATA, ...) are those of the folder that it is called from.
 set -euo pipefail
+caller="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/environment.sh
-exec "$PYTHON" -m difcore.cli run "$@"
+case "$PYTHON" in /*) ;; *) PYTHON="$PWD/$PYTHON" ;; esac
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+cd "$caller"
+exec "$PYTHON" -P -m difcore.cli run "$@"  # -P: no module of the caller's folder takes the place of another

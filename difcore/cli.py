@@ -104,18 +104,23 @@ def run(
             help="full: whole grids (params/grids/full.yml); else run once per value of a notebook's parameter.",
         ),
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait while another run writes to the same outputs; else that is an error.")
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Run the notebooks of a profile and write outputs/<profile>/index.html."""
     from difcore.batch import profile_name, run_batch
     from difcore.files import PROJECT_DIR
 
-    if data_root is not None and not data_root.is_dir():
-        raise ValueError(f"{data_root} is not a folder; expected the data folder")
+    if data_root is not None:
+        data_root = data_root.expanduser().resolve()  # the notebooks run in another folder
+        if not data_root.is_dir():
+            raise ValueError(f"{data_root} is not a folder; expected the data folder")
     full = "full" in (grid or [])
     selected, values = [*(only or []), *(names or [])], parse_grid([entry for entry in grid or [] if entry != "full"])
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        code = run_batch(profile, selected, jobs, data_root, force, values, full=full)
+        code = run_batch(profile, selected, jobs, data_root, force, values, full=full, wait=wait)
     if as_json:
         summary = PROJECT_DIR / "outputs" / profile_name(profile, full) / "summary.json"
         document = {"command": "run", "exit_code": code, **json.loads(summary.read_text(encoding="utf-8"))}

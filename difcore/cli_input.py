@@ -200,6 +200,8 @@ def draw_images(images: Sequence[Path], count: int | None, seed: int) -> list[Pa
 def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
     """{"crop": [64, 128]} from ["crop=64,128"]; values are read as JSON where that works, else as text.
 
+    Folders (NAME ends in _dir or _root) are made absolute: they are meant from here, a notebook runs in another folder.
+
     Raises
     ------
     ValueError
@@ -210,8 +212,13 @@ def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
         name, _, values = entry.partition("=")
         if not name or not values:
             raise ValueError(f"--grid {entry!r}: expected NAME=VALUE,VALUE,...")
-        grid.setdefault(name, []).extend(_json_or_text(value) for value in values.split(","))
+        read = _absolute if name.endswith(("_dir", "_root")) else _json_or_text
+        grid.setdefault(name, []).extend(read(value) for value in values.split(","))
     return grid
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
 
 
 def _json_or_text(text: str) -> Any:

@@ -28,6 +28,7 @@ from difcore.files import DATA_DIR, PROJECT_DIR, atomic_json, atomic_text, sha25
 from difcore.release import locate
 
 PROGRESS_BAR = re.compile(r"\d+%\|")  # what tqdm's widget says where widgets cannot be shown
+SOCKET_PATH = 103  # bytes that a Unix socket's path may have: 107 on Linux, 103 on macOS
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -122,25 +123,40 @@ def worker_environment(threads: int, data_root: Path | None) -> dict[str, str]:
         }
     )
     environment.pop("MPLBACKEND", None)  # the kernel's inline backend shows figures in the notebook
-    root = data_root or environment.get("DIFCORE_DATA")
-    if root:
-        environment["DIFCORE_DATA"] = str(Path(root).resolve())
-    if cache := environment.get("DIFCORE_CACHE"):  # relative to where the user stands, not to the notebooks
-        environment["DIFCORE_CACHE"] = str(Path(cache).expanduser().absolute())
+    if data_root:
+        environment["DIFCORE_DATA"] = str(data_root)
+    for name in ("DIFCORE_DATA", "DIFCORE_CACHE"):  # kernels stand in the notebooks' folder, the user somewhere else
+        if environment.get(name):
+            environment[name] = os.path.abspath(os.path.expanduser(environment[name]))
     return environment
+
+
+def socket_folder() -> Path | None:
+    """A folder in which a kernel's sockets have paths that are short enough; None if there is none.
+
+    A batch system's own temporary folder may lie deep.
+    """
+    for place in (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm"):
+        longest = Path(place, "difcore-" + 8 * "x", "kernel-ipc-5")
+        if place and len(os.fsencode(longest)) <= SOCKET_PATH and os.access(place, os.W_OK | os.X_OK):
+            return Path(place)
+    return None
 
 
 @contextmanager
 def kernel_settings() -> Iterator[Config]:
     """Settings with which a kernel's answers always arrive: a patient client, and, where there are, files for ports.
 
-    A kernel chooses free ports before it binds them: two that start at once may choose the same.
+    A kernel chooses free ports before it binds them: two that start at once may choose the same. So ports are used
+    only where there are no such files: off POSIX, or where no short path can be had.
     """
     manager = {"client_class": "difcore.kernel_client.PatientClient"}
-    with tempfile.TemporaryDirectory(prefix="difcore-") as folder:
-        if os.name == "posix":  # the path is short, for it may have at most 107 characters
-            manager |= {"transport": "ipc", "ip": str(Path(folder) / "kernel")}
+    place = socket_folder() if os.name == "posix" else None
+    if place is None:
         yield Config({"KernelManager": manager})
+        return
+    with tempfile.TemporaryDirectory(prefix="difcore-", dir=place) as folder:
+        yield Config({"KernelManager": manager | {"transport": "ipc", "ip": str(Path(folder) / "kernel")}})
 
 
 def execute(job: Job) -> dict[str, Any]:

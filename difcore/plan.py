@@ -19,7 +19,18 @@ class BatchError(ValueError):
 
 
 def discover(notebooks_dir: Path) -> dict[str, Path]:
-    """Name to path of the notebooks NN_*.ipynb, in order."""
+    """Name to path of the notebooks NN_*.ipynb, in order.
+
+    Raises
+    ------
+    BatchError
+        If there is none: an installed package has no notebooks beside it.
+    """
+    if not notebooks_dir.is_dir():
+        raise BatchError(
+            f"there are no notebooks at {notebooks_dir}: they come with the repository, not with the installed "
+            "package; run ./run_all.sh in a clone of it"
+        )
     found = {path.stem: path for path in sorted(notebooks_dir.glob("*.ipynb")) if re.match(r"\d+_", path.name)}
     if not found:
         raise BatchError(f"no notebook NN_*.ipynb in {notebooks_dir}")

@@ -18,7 +18,9 @@ from difcore.files import atomic_text
 
 TABLE_ROWS = 25
 FIGURE_SCALE = 1.35  # page size over print size
-SYMBOLS = {"ok": "✓", "unchanged": "=", "skipped": "–", "failed": "✗", "interrupted": "…"}
+SYMBOLS = {
+    "ok": "✓", "unchanged": "=", "skipped": "–", "failed": "✗", "stopped": "…", "running": "▸", "not run": "·",
+}  # fmt: skip
 VERDICT_SYMBOLS = {"holds": "✓", "does not hold": "✗", "not comparable": "○"}
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -47,6 +49,7 @@ def build_report(outputs_dir: Path | str, profile: str) -> Path:
     page = environment.get_template("report.html").render(
         summary=summary,
         sections=sections,
+        failed=[section for section in sections if section["status"] == "failed"],
         symbols=SYMBOLS,
         verdict_symbols=VERDICT_SYMBOLS,
         verdicts=count_verdicts(sections),
@@ -58,18 +61,24 @@ def build_report(outputs_dir: Path | str, profile: str) -> Path:
 def notebook_section(folder: Path, entry: Mapping[str, Any], profile: str) -> dict[str, Any]:
     """Everything the page shows of one notebook; paths relative to the page."""
     home = folder / entry["name"]
-    record = read_record(home)
+    record = read_record(home) if entry["status"] != "running" else {}  # its files come and go
     claims_file = home / "claims.json"
     return {
         **entry,
         "record": record,
         "label": record.get("data") or ("demo" if profile.startswith("demo") else ""),
         "claim_html": claim_html(entry["claim"]),
-        "figures": [{"key": key, **figure_size(home / f"{key}.png")} for key in record.get("figures", [])],
-        "tables": [{"key": key, **table_html(home / f"{key}.csv")} for key in record.get("tables", [])],
-        "claims": json.loads(claims_file.read_text(encoding="utf-8")) if claims_file.is_file() else [],
+        "figures": [{"key": path.stem, **figure_size(path)} for path in recorded(home, record, "figures", ".png")],
+        "tables": [{"key": path.stem, **table_html(path)} for path in recorded(home, record, "tables", ".csv")],
+        "claims": json.loads(claims_file.read_text(encoding="utf-8")) if record and claims_file.is_file() else [],
         "links": [name for name in ("executed.html", "executed.ipynb", "run.json") if (home / name).is_file()],
     }
+
+
+def recorded(home: Path, record: Mapping[str, Any], kind: str, suffix: str) -> list[Path]:
+    """Files that a record speaks of; one that was stopped while it cleared them away may lack some."""
+    paths = [home / f"{key}{suffix}" for key in record.get(kind, [])]
+    return [path for path in paths if path.is_file()]
 
 
 def count_verdicts(sections: list[dict[str, Any]]) -> dict[str, int]:
@@ -95,7 +104,10 @@ def figure_size(path: Path) -> dict[str, int]:
 
 def table_html(path: Path) -> dict[str, Any]:
     """The first rows of a CSV file as an HTML table, and how many rows and columns the file has."""
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except pd.errors.EmptyDataError:  # not even columns
+        table = pd.DataFrame()
     head = table.head(TABLE_ROWS)
     columns = {column: format_column(head[column]) for column in head.columns}
     numeric = [is_numeric_dtype(head[column]) and not is_bool_dtype(head[column]) for column in head.columns]

@@ -15,9 +15,10 @@ import nbformat
 import pytest
 import yaml
 
-from difcore.batch import BatchError, run_batch
+from difcore.batch import BatchError, run_batch, stop_signals
+from difcore.batch_jobs import Batch
 from difcore.files import PROJECT_DIR, atomic_json
-from difcore.notebooks import Job, project_digest
+from difcore.notebooks import Job, kernel_settings, project_digest, socket_folder, worker_environment
 from difcore.plan import combinations, load_parameters, select
 
 PARAMETERS = 'output_dir: str = "../outputs/manual/x"\nseed: int = 0\nvalue: float = 1.0  # any number'
@@ -116,15 +117,17 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replaces the execution by a record of the names that would run; each succeeds and leaves one file."""
     names: list[str] = []
 
-    def run(todo: Sequence[Job], folder: Path, *others: object) -> None:
+    def run(todo: Sequence[Job], batch: Batch, display: object) -> None:
+        folder = batch.folder
         for job in todo:
             names.append(job.name)
             state = {"name": job.name, "title": job.title, "claim": job.claim, "digest": job.digest, "seconds": 1.0}
             state |= {"status": "ok", "reason": "", "traceback": "", "files": ["t.csv"]}
             atomic_json(folder / job.name / "state.json", state)
             (folder / job.name / "t.csv").write_text("a\n1\n", encoding="utf-8")
+            batch.statuses[job.name] = "ok"
 
-    monkeypatch.setattr("difcore.batch._run", run)
+    monkeypatch.setattr("difcore.batch.run_jobs", run)
     return names
 
 
@@ -185,6 +188,15 @@ def test_a_grid_runs_every_combination_with_its_share_of_the_machine(project: Pr
         assert environment["DIFCORE_DATA"] == str(tmp_path / "data")
 
 
+def start_batch(project: Project, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+    """The batch in a process of its own."""
+    folders = {name: str(path) for name, path in project.folders.items()}
+    code = "import sys, difcore.plan; difcore.plan.project_digest = lambda data_root: 'fixed'\n"
+    code += f"from difcore.batch import run_batch; sys.exit(run_batch({', '.join(options)}, **{folders!r}))"
+    command, output = [sys.executable, "-c", code], subprocess.PIPE
+    return subprocess.Popen(command, cwd=PROJECT_DIR, env=os.environ | environment, stdout=output, stderr=output)
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs (one that ended and waits to be collected does not)."""
     try:
@@ -207,26 +219,133 @@ def test_a_killed_batch_stops_its_kernels_and_resumes(project: Project, tmp_path
     slow = "import os, time\nfrom pathlib import Path\np = Path('pid')\nfirst = not p.exists()\n"
     slow += "p.write_text(str(os.getpid()))\ntime.sleep(120 if first else 0)"
     write_notebook(project.notebooks, "01_slow", slow)
-    folders = {name: str(path) for name, path in project.folders.items()}
-    code = "import difcore.plan; difcore.plan.project_digest = lambda data_root: 'fixed'\n"
-    code += f"from difcore.batch import run_batch; run_batch(progress=False, **{folders!r})"
-    batch = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT_DIR)
+    batch = start_batch(project, "progress=False")
     pid_file = project.notebooks / "pid"
     wait_for(lambda: pid_file.exists() and pid_file.read_text(encoding="utf-8"))
     kernel = int(pid_file.read_text(encoding="utf-8"))
     assert alive(kernel)
     batch.send_signal(signal.SIGKILL)
-    batch.wait(timeout=10)
+    batch.communicate(timeout=10)
     wait_for(lambda: not alive(kernel), 20)
     assert project.state("00_quick")["status"] == "ok"
-    assert project.state("01_slow")["status"] == "interrupted"
+    assert project.state("01_slow")["status"] == "stopped"
+    assert project.statuses() == {"00_quick": "ok", "01_slow": "running"}  # the last report before the kill
 
     assert project.run() == 0
     assert project.statuses() == {"00_quick": "unchanged", "01_slow": "ok"}
 
 
+WAIT = "import os, time\nfrom pathlib import Path\nPath('pid').write_text(str(os.getpid()))\ntime.sleep(120)"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="stops by POSIX signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stopped_batch_leaves_the_report_of_what_it_did(project: Project, name: str) -> None:
+    write_notebook(project.notebooks, "00_quick", SAVE)
+    write_notebook(project.notebooks, "01_slow", WAIT)
+    write_notebook(project.notebooks, "02_never", "pass")
+    number = signal.Signals[name]
+    batch = start_batch(project, "jobs=1")
+    pid_file = project.notebooks / "pid"
+    wait_for(lambda: pid_file.exists() and pid_file.read_text(encoding="utf-8"))
+    kernel = int(pid_file.read_text(encoding="utf-8"))
+    index = project.outputs / "demo" / "index.html"
+    wait_for(lambda: project.statuses().get("01_slow") == "running")
+    assert "Still running" in index.read_text(encoding="utf-8")  # there before it is asked to stop
+    batch.send_signal(number)
+    out, err = batch.communicate(timeout=30)
+    assert batch.returncode == 128 + number
+    wait_for(lambda: not alive(kernel), 20)
+    assert project.statuses() == {"00_quick": "ok", "01_slow": "stopped", "02_never": "not run"}
+    page = index.read_text(encoding="utf-8")
+    assert f"stopped by {name}" in page and "t.csv" in page and "Title of 02_never" in page
+    assert "the batch was stopped before" in page
+    assert f"stopped by {name} after" in project.state("01_slow")["reason"]
+    assert b"01_slow begins" in err and b"3 notebooks to run, no time known yet" in err  # no terminal: lines for a log
+    assert b"1 of 3 notebooks" in err and f"stopped by {name}".encode() in out and b"Traceback" not in err
+
+    write_notebook(project.notebooks, "01_slow", "pass")
+    assert project.run() == 0
+    assert project.statuses() == {"00_quick": "unchanged", "01_slow": "ok", "02_never": "ok"}
+    assert "stopped by" not in index.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops by POSIX signals")
+def test_signals_to_stop_are_noted_and_an_ignored_one_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_signals() as received:
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+                os.kill(os.getpid(), number)
+        assert received == [signal.SIGTERM, signal.SIGINT]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with stop_signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [signal.SIGHUP] and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="locks by POSIX file locks")
+def test_of_two_batches_on_one_folder_the_second_says_so(project: Project) -> None:
+    write_notebook(project.notebooks, "00_slow", WAIT)
+    batch = start_batch(project, "jobs=1")
+    wait_for(lambda: (project.notebooks / "pid").exists())
+    with pytest.raises(ValueError, match=rf"another run writes to .*demo: process {batch.pid} on .*--wait"):
+        project.run()
+    project.profile({}, "other")
+    write_notebook(project.notebooks, "00_slow", "pass")
+    assert project.run(profile="other") == 0  # another folder is no conflict
+    batch.send_signal(signal.SIGTERM)
+    batch.communicate(timeout=30)
+    assert project.run() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sockets that are files")
+def test_a_long_temporary_folder_does_no_harm(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 150)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    monkeypatch.setattr("tempfile.tempdir", None)  # read again by who asks next
+    write_notebook(project.notebooks, "00_a", SAVE)
+    assert project.run() == 0
+
+
+def test_where_no_short_path_is_to_be_had_ports_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("difcore.notebooks.SOCKET_PATH", len(str(tmp_path)) + 40)
+    assert socket_folder() == tmp_path
+    with kernel_settings() as config:
+        assert config.KernelManager.transport == "ipc" and config.KernelManager.ip.startswith(str(tmp_path))
+    monkeypatch.setattr("difcore.notebooks.SOCKET_PATH", 20)
+    assert socket_folder() is None
+    with kernel_settings() as config:
+        assert "transport" not in config.KernelManager
+
+
+def test_folders_are_those_of_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFCORE_DATA", "images")
+    monkeypatch.setenv("DIFCORE_CACHE", "kept")
+    environment = worker_environment(1, None)
+    assert environment["DIFCORE_DATA"] == str(tmp_path / "images")
+    assert environment["DIFCORE_CACHE"] == str(tmp_path / "kept")
+    assert worker_environment(1, tmp_path / "other")["DIFCORE_DATA"] == str(tmp_path / "other")
+
+
+def test_an_installed_package_without_notebooks_says_so(project: Project) -> None:
+    with pytest.raises(BatchError, match=r"no notebooks at .*notebooks.*in a clone"):
+        project.run(notebooks_dir=project.notebooks / "gone")
+
+
 def test_unknown_names_are_errors_that_name_them(project: Project) -> None:
-    with pytest.raises(BatchError, match="no notebook"):
+    project.notebooks.mkdir()
+    with pytest.raises(BatchError, match="no notebook NN_"):
         project.run()
     write_notebook(project.notebooks, "00_good", "pass")
     with pytest.raises(BatchError, match="no notebook '7'; there are 00_good"):

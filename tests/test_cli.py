@@ -363,12 +363,14 @@ def test_fetch_from_a_mirror_and_without_network(tmp_path: Path, monkeypatch: py
 
 def test_run_hands_its_options_to_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Any, ...]] = []
+    waits: list[bool] = []
     (tmp_path / "outputs" / "paper").mkdir(parents=True)
     (tmp_path / "outputs" / "paper" / "summary.json").write_text('{"counts": {"ok": 1}}', encoding="utf-8")
     (tmp_path / "outputs" / "demo").symlink_to("paper")
 
-    def run_batch(*arguments: Any, full: bool) -> int:
+    def run_batch(*arguments: Any, full: bool, wait: bool) -> int:
         seen.append((*arguments, full))
+        waits.append(wait)
         print("a table for people")
         return int("fails" in arguments[1])
 
@@ -386,6 +388,12 @@ def test_run_hands_its_options_to_the_batch(tmp_path: Path, monkeypatch: pytest.
     result = call("run", "--json")
     assert result.json == {"command": "run", "exit_code": 0, "counts": {"ok": 1}}
     assert result.err == "a table for people\n"
+    assert call("run", "--wait").code == 0 and waits == [False] * 4 + [True]
+    (tmp_path / "mydata").mkdir()
+    monkeypatch.chdir(tmp_path)  # relative: to where the user stands
+    assert call("run", "--data-root", "mydata", "--grid", "real_dir=mydata,../x").code == 0
+    assert seen[-1][3] == tmp_path / "mydata"
+    assert seen[-1][5] == {"real_dir": [str(tmp_path / "mydata"), str(tmp_path.parent / "x")]}
     failed = call("run", "--only", "fails", "--json")
     assert failed.code == json.loads(failed.out)["exit_code"] == 1
 
