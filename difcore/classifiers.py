@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from difcore.augmentation import augment
-from difcore.fit import shuffled
+from difcore.batches import shuffled
 from difcore.images import centre_crops, check_classes
 from difcore.resnets import ARCHITECTURES, build_classifier, check_name, load_imagenet
 from difcore.tensors import channels_last, to_batch

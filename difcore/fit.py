@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from difcore.correlation import FLAT, centres, chunks, ncc, standardise
+from difcore.batches import Feed, draw_schedule
+from difcore.correlation import centres, chunks, ncc, standardise
+from difcore.devices import TF32, built, has_fused, mixed, normal_on, true_float32
 from difcore.fingerprints import LAST_BATCHES, Fingerprint
 from difcore.grids import zero_mean
 from difcore.priors import DOWNSAMPLING, IN_CHANNELS, build_prior
 from difcore.tensors import as_tensor, channels_last, keep_freed_memory
+
+LOOK_EVERY = 20  # steps: between looks at the separation a GPU is not waited for
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ class DifPlan:
         With boost: scale each residual by U(alpha, 1) before the means. Under Pearson correlation it does nothing
         without boost, and is then refused.
     patience : int or None
-        Early stop: end when the separation of the last 20 batches (mu_fake - mu_real over their spread) has not
-        improved for so many steps. None: run all steps.
+        Early stop: end when the separation of the running average in the last 20 batches (mu_fake - mu_real over
+        their spread) has not improved for so many steps. None: run all steps.
     prior : str
         Architecture of g_theta, see ``difcore.priors``.
     bfloat16 : bool
@@ -96,9 +102,10 @@ def fit_dif(
 ) -> Fingerprint:
     """Deep Image Fingerprint: train g_theta so that its output correlates with fakes' residuals and not with reals'.
 
-    rho_i = NCC(g_theta(z + noise), R_i); minimise ``pair_loss``; F_E = running average of the outputs; the centres
-    are the mean correlations of the last 20 batches. Residuals are read, never denoised again: a step costs one
-    pass of the prior and one matrix-vector product.
+    rho_i = NCC(g_theta(z + noise), R_i); minimise ``pair_loss``; F_E = running average of the outputs. The centres are
+    the mean correlations of F_E with all residuals of each class: of the pattern that decides, as it is saved. The
+    official trainer averages those of its last 20 batches with what F_E was then. Residuals are read, never denoised
+    again: a step costs one pass of the prior and two matrix-vector products.
 
     Parameters
     ----------
@@ -106,8 +113,11 @@ def fit_dif(
         Residuals, any float type, H, W >= 16; N >= 2 each.
     name : str
         The generator's.
+    device : str
+        Equal seeds give equal fingerprints on one device; others draw other noise.
     on_step : callable, optional
-        Called with the step (from 1) and {"loss", "mu_real", "mu_fake"} of its batch.
+        Called with the step (from 1), {"loss", "mu_real", "mu_fake"} of its batch: the loss of the step's output, the
+        mean correlations of F_E so far. A GPU is waited for at each step then.
 
     Returns
     -------
@@ -119,43 +129,59 @@ def fit_dif(
         If a class has fewer than two residuals or the shapes differ.
     """
     check_residuals(real, fake)
+    with true_float32(device):
+        pattern, steps = trained_pattern(real, fake, plan, name, device, progress, on_step)
+    mu_real, mu_fake = (float(ncc(pattern[None], part).mean()) for part in (real, fake))
+    facts: dict[str, Any] = {"plan": asdict(plan), "steps": steps, "n_real": len(real), "n_fake": len(fake)}
+    if torch.device(device).type == "cuda":
+        facts["tf32"] = TF32
+    return Fingerprint(pattern, mu_real, mu_fake, "dif", name, facts)
+
+
+def trained_pattern(
+    real: np.ndarray | Tensor,
+    fake: np.ndarray | Tensor,
+    plan: DifPlan,
+    name: str,
+    device: str,
+    progress: bool,
+    on_step: Callable[[int, dict[str, float]], None] | None,
+) -> tuple[Tensor, int]:
+    """F_E (3, H, W), on the CPU, and how many steps it took. Parameters as of ``fit_dif``."""
     if device == "cpu":
         keep_freed_memory()
     shape = tuple(real.shape[1:])
     # At least 2x2 at the bottom of the U-Net: batch-norm cannot train on a single value.
     padded = [max(2, -(-side // DOWNSAMPLING)) * DOWNSAMPLING for side in shape[1:]]
-    norms = {False: spreads(real).to(device), True: spreads(fake).to(device)}
+    model, drawn = built(partial(build_prior, plan.prior), plan.seed)
+    model = channels_last(model, device).train()
+    z = torch.rand(1, IN_CHANNELS, *padded, generator=drawn).mul_(0.1)
+    z = z.to(device, memory_format=torch.channels_last)
+    normal = normal_on(device, plan.seed, drawn)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, fused=has_fused(device) or None)
+    alpha = plan.alpha if plan.boost else None
     rng = np.random.default_rng(plan.seed)
-    torch.manual_seed(plan.seed)
-    model = channels_last(build_prior(plan.prior), device).train()
-    z = torch.rand(1, IN_CHANNELS, *padded).mul_(0.1).to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, fused=True)
+    schedule = draw_schedule((len(real), len(fake)), plan.batch, plan.steps, alpha, rng)
+    feed = Feed(real, fake, schedule.rows, device)
+    schedule, norms = schedule.to(device), feed.spreads()
+    generated = schedule.rows >= len(real)
     average = torch.zeros(shape, device=device)
-    history: list[tuple[float, float, float]] = []
+    history = torch.zeros(plan.steps, 3, device=device)  # see batch_statistics
     best, best_step = -np.inf, 0
-    half = min(plan.batch // 2, len(real), len(fake))
-    draws = {False: shuffled(len(real), half, rng), True: shuffled(len(fake), half, rng)}
-    batch = torch.empty(2 * half, *shape, device=device)
     bar = tqdm(range(1, plan.steps + 1), desc=f"DIF {name}".strip(), disable=not progress)
     for step in bar:
-        index = {label: next(draw) for label, draw in draws.items()}
-        order = rng.permutation(2 * half)
-        for row, k in enumerate(order):  # each residual straight into its place: no copies on the way
-            batch[row] = as_tensor(real[index[False][k]] if k < half else fake[index[True][k - half]])
-        labels = torch.from_numpy(order >= half).to(device)
-        spread = torch.cat([norms[k][index[k]] for k in (False, True)])[order]
-        fresh = z + plan.input_noise * torch.randn(z.shape, device="cpu").to(z)
-        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=plan.bfloat16):
+        k = step - 1
+        residuals, spread = feed.batch(k).flatten(1), norms[schedule.rows[k]]
+        fresh = z + plan.input_noise * normal(z.shape).to(z)
+        with mixed(device, plan.bfloat16):
             image = model(fresh)
         image = image[0, :, : shape[1], : shape[2]].float()
-        direction = image.flatten() - image.mean()
-        direction = direction / direction.norm().clamp_min(1e-12)
-        rho = batch.flatten(1) @ direction / spread  # direction is mean-free, so the residuals' means drop out
-        loss = pair_loss(rho, labels, plan.margin)
+        direction = direction_of(image)
+        rho = residuals @ direction / spread  # direction is mean-free, so the residuals' means drop out
+        loss = pair_loss(rho, generated[k], plan.margin)
         if plan.boost:
-            scale = torch.from_numpy(rng.uniform(plan.alpha, 1, (2 * half, 1))).to(batch)
-            scaled = batch.flatten(1) * scale
-            means = standardise(torch.stack([scaled[labels].mean(0), scaled[~labels].mean(0)]))
+            scaled = residuals * schedule.scale[k]
+            means = standardise(torch.stack([scaled[part[k]].mean(0) for part in (schedule.fakes, schedule.reals)]))
             gap = (means @ direction).diff().abs().squeeze()
             loss = (loss + (plan.margin - gap).clamp_min(0) / plan.margin) / 2
         optimiser.zero_grad()
@@ -163,19 +189,19 @@ def fit_dif(
         optimiser.step()
         with torch.no_grad():
             average.lerp_(image, 1 - plan.ema)
-            history.append(batch_statistics(rho, labels))
+            of_average = residuals @ direction_of(average) / spread
+            history[k] = batch_statistics(of_average[schedule.reals[k]], of_average[schedule.fakes[k]])
         if on_step:
-            on_step(step, {"loss": loss.item(), "mu_real": history[-1][0], "mu_fake": history[-1][1]})
-        if step % 20 == 0:
-            separation = separation_of(history[-LAST_BATCHES:])
+            mu_real, mu_fake = history[k, :2].tolist()
+            on_step(step, {"loss": loss.item(), "mu_real": mu_real, "mu_fake": mu_fake})
+        if step % LOOK_EVERY == 0:
+            separation = separation_of(history[max(0, step - LAST_BATCHES) : step])
             bar.set_postfix(separation=f"{separation:.2f}")
             if separation > best:
                 best, best_step = separation, step
             if plan.patience is not None and step - best_step >= plan.patience:
                 break
-    mu_real, mu_fake, _ = np.mean(history[-LAST_BATCHES:], 0)
-    facts = {"plan": asdict(plan), "steps": len(history), "n_real": len(real), "n_fake": len(fake)}
-    return Fingerprint(average.cpu(), float(mu_real), float(mu_fake), "dif", name, facts)
+    return average.cpu(), step
 
 
 def fit_marra18(
@@ -211,34 +237,19 @@ def check_residuals(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> Non
         raise ValueError(f"real and fake residuals differ in size: {tuple(real.shape[1:])}, {tuple(fake.shape[1:])}")
 
 
-def spreads(x: np.ndarray | Tensor) -> Tensor:
-    """Length of each mean-free sample, (N,) float32: the denominator of its correlations; infinite if constant."""
-    out = []
-    for part in chunks(x):
-        flat = as_tensor(part).flatten(1).float()
-        spread = (flat - flat.mean(1, keepdim=True)).norm(dim=1)
-        out.append(spread.masked_fill(spread <= FLAT * flat.norm(dim=1), torch.inf))
-    return torch.cat(out)
+def direction_of(image: Tensor) -> Tensor:
+    """``image`` flattened, mean-free and of unit length, (D,)."""
+    direction = image.flatten() - image.mean()
+    return direction / direction.norm().clamp_min(1e-12)
 
 
-def shuffled(n: int, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Endless batches of ``count`` indices below ``n``: every index once before any comes again."""
-    queue = np.empty(0, int)
-    while True:
-        while len(queue) < count:
-            queue = np.concatenate([queue, rng.permutation(n)])
-        yield queue[:count]
-        queue = queue[count:]
+def batch_statistics(real: Tensor, fake: Tensor) -> Tensor:
+    """Mean of the reals' correlations, of the fakes', and the standard deviation within the classes: (3,)."""
+    within = torch.cat([real - real.mean(), fake - fake.mean()]).square().mean().sqrt()
+    return torch.stack([real.mean(), fake.mean(), within])
 
 
-def batch_statistics(rho: Tensor, fake: Tensor) -> tuple[float, float, float]:
-    """Mean correlation of the reals, of the fakes, and the standard deviation within the classes."""
-    real, gen = rho[~fake], rho[fake]
-    within = torch.cat([real - real.mean(), gen - gen.mean()]).square().mean().sqrt()
-    return float(real.mean()), float(gen.mean()), float(within)
-
-
-def separation_of(history: list[tuple[float, float, float]]) -> float:
-    """|mu_fake - mu_real| over the spread within the classes, averaged over batches."""
-    real, fake, within = np.mean(history, 0)
+def separation_of(history: Tensor) -> float:
+    """|mu_fake - mu_real| over the spread within the classes, both averaged over batches (N, 3)."""
+    real, fake, within = history.cpu().double().numpy().mean(0)
     return float(abs(fake - real) / max(within, 1e-12))

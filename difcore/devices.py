@@ -1,0 +1,89 @@
+"""What a GPU is given in another way than the CPU: memory, precision, optimisers; and weights drawn by a seed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from difcore.tensors import as_tensor
+
+Module = TypeVar("Module", bound=nn.Module)
+Device = torch.device | str
+BUILDING = threading.Lock()
+TF32 = False  # of all float32 work on GPUs, see ``true_float32``
+
+
+def built(build: Callable[[], Module], seed: int) -> tuple[Module, torch.Generator]:
+    """``build()`` with weights drawn by ``seed``, and a CPU generator that goes on from there.
+
+    Layers draw their first weights from torch's one generator. It is lent the seed and given back as it was, by one
+    thread at a time, so that no fit depends on what else is drawn in its process, nor changes it.
+    """
+    with BUILDING, torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators for good
+        module = build()
+        generator = torch.Generator()
+        generator.set_state(torch.default_generator.get_state())
+    return module, generator
+
+
+def normal_on(device: Device, seed: int, on_cpu: torch.Generator) -> Callable[..., Tensor]:
+    """``torch.randn`` on ``device``: there by a generator of the device's own, seeded; on the CPU by ``on_cpu``."""
+    device = torch.device(device)
+    own = on_cpu if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
+    return partial(torch.randn, generator=own, device=device)
+
+
+def upload(values: np.ndarray | Tensor, device: Device) -> Tensor:
+    """``values`` on ``device``, their type kept: what is converted there is sent small. From pinned memory to CUDA, so
+    that the copy goes on while the CPU does something else.
+    """
+    device, tensor = torch.device(device), as_tensor(values)
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def free_bytes(device: Device) -> int:
+    """Memory that a GPU has left, in bytes; 0 for devices that do not say."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory())
+    return 0
+
+
+def mixed(device: Device, bfloat16: bool) -> AbstractContextManager[object]:
+    """Within, operators on ``device`` that can run in bfloat16 do, if ``bfloat16``."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16) if bfloat16 else nullcontext()
+
+
+def has_fused(device: Device) -> bool:
+    """Whether Adam has a one-kernel step on ``device`` in every version of torch that difcore runs on."""
+    return torch.device(device).type in ("cpu", "cuda")
+
+
+@contextmanager
+def true_float32(device: Device) -> Iterator[None]:
+    """Within, float32 on CUDA has its 24 bits: convolutions in TF32, torch's default, keep 11, coarser than a residual.
+
+    The flags are the process's, so they are put back. On other devices nothing happens.
+    """
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    convolution, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolution.allow_tf32, product.allow_tf32
+    convolution.allow_tf32 = product.allow_tf32 = TF32
+    try:
+        yield
+    finally:
+        convolution.allow_tf32, product.allow_tf32 = before

@@ -1,0 +1,84 @@
+"""What differs between devices: seeds of weights, precision, optimisers, uploads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from difcore import devices
+from difcore.devices import built, free_bytes, has_fused, mixed, normal_on, true_float32, upload
+
+
+def test_weights_are_those_of_the_seed_and_torchs_own_generator_stays() -> None:
+    torch.manual_seed(3)
+    expected_layer, expected_draw = nn.Linear(4, 5), torch.randn(6)
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    layer, generator = built(partial(nn.Linear, 4, 5), 3)
+    assert torch.equal(layer.weight, expected_layer.weight) and torch.equal(layer.bias, expected_layer.bias)
+    assert torch.equal(torch.randn(6, generator=generator), expected_draw)  # it goes on where the weights ended
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_do_not_depend_on_other_threads() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        layers = list(pool.map(lambda seed: built(partial(nn.Linear, 64, 64), seed % 4)[0], range(64)))
+    for k in range(4):
+        assert all(torch.equal(layer.weight, layers[k].weight) for layer in layers[k::4])
+    assert not torch.equal(layers[0].weight, layers[1].weight)
+
+
+def test_noise_on_the_cpu_is_the_given_generators() -> None:
+    expected = torch.randn(5, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(normal_on("cpu", 9, torch.Generator().manual_seed(2))(5), expected)
+
+
+def test_float32_is_exact_on_cuda_alone_and_the_flags_are_put_back() -> None:
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    before = flags()
+    with true_float32("cpu"):
+        assert flags() == before
+    with pytest.raises(ZeroDivisionError), true_float32("cuda:1"):
+        assert flags() == (False, False)
+        _ = 1 / 0
+    assert flags() == before
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("cuda:1", True), ("mps", False), ("meta", False)])
+def test_devices_are_understood_with_and_without_an_index(device: str, fused: bool) -> None:
+    assert has_fused(device) == has_fused(torch.device(device)) == fused
+    assert isinstance(mixed(device, False), nullcontext)
+
+
+def test_autocast_reaches_the_device_with_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, torch.dtype]] = []
+    monkeypatch.setattr(devices.torch, "autocast", lambda kind, dtype: asked.append((kind, dtype)))
+    mixed("cuda:1", True)
+    mixed(torch.device("mps"), True)
+    assert asked == [("cuda", torch.bfloat16), ("mps", torch.bfloat16)]
+
+
+def test_uploads_keep_the_type_and_pin_for_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    assert upload(values, "cpu").dtype == torch.uint8 and upload(values, "cpu").tolist() == values.tolist()
+    assert upload(values, "meta").dtype == torch.uint8
+    calls: list[tuple] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **named: calls.append((args, named)))
+    upload(values, "cuda:1")
+    assert calls == [((torch.device("cuda:1"),), {"non_blocking": True})]
+
+
+def test_free_memory_is_asked_of_the_device_with_its_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (5, 7))
+    assert free_bytes("cuda:1") == 5 and asked == [torch.device("cuda:1")]
+    assert free_bytes("cpu") == free_bytes("meta") == 0
