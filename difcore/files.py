@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PACKAGE_DIR = Path(__file__).resolve().parent
-PROJECT_DIR = (
-    PACKAGE_DIR.parent
-)  # the checkout; where a wheel is installed, it holds nothing of difcore's but the package
+PROJECT_DIR = PACKAGE_DIR.parent  # the checkout; of an installed wheel, a folder without a project
 # Weights and facts: a wheel carries them in the package, a checkout at its top level.
 DATA_DIR = PACKAGE_DIR / "data" if (PACKAGE_DIR / "data").is_dir() else PROJECT_DIR / "data"
 

@@ -24,6 +24,7 @@ from typing import Any
 from traitlets.config import Config
 
 from difcore.artefacts import NeedsData, artefact_files, clear_artefacts, plain, read_record, versions
+from difcore.cache import cache_root
 from difcore.files import DATA_DIR, PROJECT_DIR, atomic_json, atomic_text, sha256_bytes, sha256_file
 from difcore.release import locate
 
@@ -125,9 +126,11 @@ def worker_environment(threads: int, data_root: Path | None) -> dict[str, str]:
     environment.pop("MPLBACKEND", None)  # the kernel's inline backend shows figures in the notebook
     if data_root:
         environment["DIFCORE_DATA"] = str(data_root)
-    for name in ("DIFCORE_DATA", "DIFCORE_CACHE"):  # kernels stand in the notebooks' folder, the user somewhere else
-        if environment.get(name):
-            environment[name] = os.path.abspath(os.path.expanduser(environment[name]))
+    # Kernels stand in the notebooks' folder, the user somewhere else.
+    if environment.get("DIFCORE_DATA"):
+        environment["DIFCORE_DATA"] = os.path.abspath(os.path.expanduser(environment["DIFCORE_DATA"]))
+    if environment.get("DIFCORE_CACHE"):
+        environment["DIFCORE_CACHE"] = str(cache_root())
     return environment
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from difcore.experiments.generators import train_generator
-from difcore.files import atomic_write
+from difcore.files import DATA_DIR, PACKAGE_DIR, PROJECT_DIR, atomic_write
 from difcore.generators import SHIPPED
 
 
@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--export", action="store_true", help="replace the shipped weights in data/")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args()
+    if options.export and DATA_DIR.parent != PROJECT_DIR:
+        parser.error(f"--export writes to data/ of a checkout, and difcore is installed in {PACKAGE_DIR}")
     torch.set_num_threads(options.threads)
     for name in options.names or [name for name in SHIPPED if name != "demo-deconv2"]:
         run = train_generator(name, options.folder, options.steps, progress=not options.quiet)

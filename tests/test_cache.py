@@ -33,6 +33,7 @@ from difcore.cache_size import EVICTED, Keeper, cache_limit, clear, entries, kno
 from difcore.cells import Cell, run_cells
 from difcore.experiments.demo_sources import kept_scenes
 from difcore.files import atomic_text
+from difcore.notebooks import worker_environment
 from difcore.residuals import residuals_of
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
@@ -70,6 +71,15 @@ def test_the_folder_is_the_environments_or_the_platforms(cache: Path, monkeypatc
     assert cache_root() == root
     with pytest.raises(ValueError, match="the cache holds residuals, .*, not 'pictures'"):
         cache_folder("pictures")
+
+
+def test_notebooks_keep_in_the_folder_that_the_user_means(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cache.parent)
+    monkeypatch.setenv("DIFCORE_CACHE", "here")
+    assert worker_environment(1, None)["DIFCORE_CACHE"] == str(cache.parent / "here")
+    (cache.parent / "here").write_text("")
+    with pytest.raises(CacheError, match="here is not a folder"):
+        worker_environment(1, None)
 
 
 def test_without_a_home_there_is_a_warning_and_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,3 +318,18 @@ def test_a_wrong_cache_is_one_line_on_the_command_line(tmp_path: Path, cache: Pa
         assert answer.stderr.splitlines() == [f"difcore: {reason}"]
     unknown = command("cache", "clear", "pictures", DIFCORE_CACHE=str(tmp_path / "c"))
     assert unknown.returncode == 2 and "not 'pictures'" in unknown.stderr and unknown.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody, root neither, can write")
+def test_a_folder_that_cannot_be_written_is_one_line_and_the_fit_goes_on(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        write_images(tmp_path / name, noise_images(6, 32, seed))
+    options = ("--method", "marra18", "--crop", 32, "--denoiser", "highpass", "--out", tmp_path / "f.safetensors")
+    answer = command("fit", tmp_path / "a", tmp_path / "b", *options, "--json", DIFCORE_CACHE="/proc/nobody")
+    assert answer.returncode == 0 and json.loads(answer.stdout)["method"] == "marra18"
+    told = [line for line in answer.stderr.splitlines() if "nothing is kept" in line]
+    assert len(told) == 1 and told[0].startswith("difcore: warning: ") and "set DIFCORE_CACHE to a folder" in told[0]
+    assert "Traceback" not in answer.stderr and "CacheWarning" not in answer.stderr
+    answer = command("fetch", "--mirror", tmp_path, DIFCORE_CACHE="/proc/nobody")
+    assert answer.returncode == 2 and answer.stderr.count("\n") == 1 and "set DIFCORE_CACHE" in answer.stderr

@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata, requires
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from difcore.files import PROJECT_DIR
@@ -61,8 +63,6 @@ def test_the_lock_is_exact_and_free_of_local_builds() -> None:
 
 def test_the_lock_is_complete() -> None:
     """Every installed package that the locked ones need is locked too, whatever the platform does not exclude."""
-    from importlib.metadata import PackageNotFoundError, requires
-
     versions = locked()
     for name in versions:
         try:
@@ -74,6 +74,19 @@ def test_the_lock_is_complete() -> None:
                 other = canonicalize_name(requirement.name)
                 if name != "torch":  # its CUDA build needs packages that its CPU build does not
                     assert other in versions, f"{name} needs {other}"
+
+
+def test_the_lock_installs_on_the_oldest_python_and_on_the_environments() -> None:
+    floor = next(iter(Requirement(f"python{project_table()['requires-python']}").specifier)).version
+    environment = yaml.safe_load((PROJECT_DIR / "environment.yml").read_text(encoding="utf-8"))
+    (named,) = [d.split("=")[1] for d in environment["dependencies"] if str(d).startswith("python=")]
+    for name in locked():
+        try:
+            wanted = metadata(name).get("Requires-Python") or ""
+        except PackageNotFoundError:
+            continue
+        for python in (f"{floor}.0", f"{named}.0"):
+            assert SpecifierSet(wanted).contains(python), f"{name} is not for Python {python}: {wanted}"
 
 
 def test_environment_yml_agrees() -> None:
@@ -89,6 +102,14 @@ def test_environment_yml_agrees() -> None:
     assert Requirement(f"python{project_table()['requires-python']}").specifier.contains(python)
     (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
     assert pip == ["-r requirements.lock", "-e ."]
+
+
+def test_the_packages_that_are_built_are_all_there_are() -> None:
+    built = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {path.parent for path in MODULES}
+    assert {PROJECT_DIR / built["package-dir"].get(p, p.replace(".", "/")) for p in built["packages"]} == folders | {
+        PROJECT_DIR / "data"
+    }
 
 
 def test_every_import_is_a_declared_dependency() -> None:
