@@ -121,7 +121,7 @@ def evaluate(
     bfloat16: opt.KnownBfloat16 = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Measure a fingerprint's accuracy and AUC on two folders, with the decision it was fitted with."""
+    """Measure a fingerprint's balanced accuracy and AUC on two folders, with the decision it was fitted with."""
     from difcore.experiments.folders import evaluate_folders
     from difcore.images import list_images
 
@@ -232,7 +232,7 @@ def cross_detect(
     }  # fmt: skip
 
     def tell(console: Console) -> None:
-        console.print(cross_table(table, "accuracy", "Accuracy", percent))
+        console.print(cross_table(table, "accuracy", "Balanced accuracy", percent))
         console.print(cross_table(table, "auc", "\nAUC", "{:.3f}".format))
         tell_skipped(console, skipped, sum(len(images) for pair in pairs.values() for images in pair))
 

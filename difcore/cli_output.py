@@ -124,7 +124,10 @@ def answer(
 
 def detection_fields(result: Detection | None) -> dict[str, Any]:
     """The keys every measured detection has in JSON; None, and counts of 0, if nothing was measured."""
-    keys = ("accuracy", "interval", "auc", "auc_interval")
+    keys = (
+        "accuracy", "interval", "accuracy_real", "interval_real", "accuracy_fake", "interval_fake", "auc",
+        "auc_interval",
+    )  # fmt: skip
     counts = ("n_real", "n_fake")
     if result is None:
         return dict.fromkeys(keys) | dict.fromkeys(counts, 0)
@@ -132,7 +135,7 @@ def detection_fields(result: Detection | None) -> dict[str, Any]:
 
 
 def with_intervals(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of ``cross_detect``'s table with the same keys as ``detection_fields``."""
+    """A row of ``cross_detect``'s table with the keys of ``detection_fields``, but the classes' intervals."""
     pairs = {"interval": "accuracy", "auc_interval": "auc"}
     fields = {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
     return fields | {key: (row[f"{of}_low"], row[f"{of}_high"]) for key, of in pairs.items()}
@@ -162,12 +165,18 @@ def facts_table(title: str, facts: Mapping[str, object]) -> Table:
 
 
 def detection_facts(result: Detection) -> dict[str, str]:
-    """Accuracy, AUC and counts as a person reads them."""
-    accuracy = (
-        f"{percent(result.accuracy)}  (95 % interval {percent(result.interval[0])} to {percent(result.interval[1])})"
-    )
+    """Accuracies, AUC and counts as a person reads them."""
+    shares = {
+        "balanced accuracy": (result.accuracy, result.interval),
+        "of the real": (result.accuracy_real, result.interval_real),
+        "of the fake": (result.accuracy_fake, result.interval_fake),
+    }
+    facts = {
+        name: f"{percent(value)}  (95 % interval {percent(low)} to {percent(high)})"
+        for name, (value, (low, high)) in shares.items()
+    }
     area = f"{result.auc:.4f}  (95 % interval {result.auc_interval[0]:.4f} to {result.auc_interval[1]:.4f})"
-    return {"accuracy": accuracy, "AUC": area, "images": f"{result.n_real} real, {result.n_fake} fake"}
+    return facts | {"AUC": area, "images": f"{result.n_real} real, {result.n_fake} fake"}
 
 
 def tell_skipped(console: Console, skipped: Sequence[Skipped], total: int) -> None:

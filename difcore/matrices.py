@@ -96,12 +96,15 @@ class GroupTest:
     p : float
         One-sided: the share of relabellings that reach the difference, the observed one among them.
     draws : int
+    p_less : float
+        The same for entries within groups that are smaller.
     """
 
     within: float
     between: float
     p: float
     draws: int
+    p_less: float
 
 
 def group_test(matrix: ArrayLike, groups: Sequence[str], draws: int = 9999, seed: int = 0) -> GroupTest:
@@ -130,4 +133,5 @@ def group_test(matrix: ArrayLike, groups: Sequence[str], draws: int = 9999, seed
     sums = np.einsum("kij,ij->k", same, values)
     gaps = sums / n_same - (total - sums) / (count - n_same)
     p = (1 + int((gaps[1:] >= gaps[0] - 1e-12).sum())) / (1 + draws)
-    return GroupTest(float(sums[0] / n_same), float((total - sums[0]) / (count - n_same)), p, draws)
+    less = (1 + int((gaps[1:] <= gaps[0] + 1e-12).sum())) / (1 + draws)
+    return GroupTest(float(sums[0] / n_same), float((total - sums[0]) / (count - n_same)), p, draws, less)

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from PIL import Image
 
-from difcore.artefacts import PNG_DPI, read_record
+from difcore.artefacts import PNG_DPI, TUNED, read_record
 from difcore.files import atomic_text
 
 TABLE_ROWS = 25
@@ -21,7 +21,7 @@ FIGURE_SCALE = 1.35  # page size over print size
 SYMBOLS = {
     "ok": "✓", "unchanged": "=", "skipped": "–", "failed": "✗", "stopped": "…", "running": "▸", "not run": "·",
 }  # fmt: skip
-VERDICT_SYMBOLS = {"holds": "✓", "does not hold": "✗", "not comparable": "○"}
+VERDICT_SYMBOLS = {"holds": "✓", "does not hold": "✗", "undecided": "?", "consistent": "≈", "not comparable": "○"}
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
@@ -53,6 +53,7 @@ def build_report(outputs_dir: Path | str, profile: str) -> Path:
         symbols=SYMBOLS,
         verdict_symbols=VERDICT_SYMBOLS,
         verdicts=count_verdicts(sections),
+        tuned=TUNED,
         notebook_seconds=sum(entry["seconds"] or 0 for entry in summary["notebooks"]),
     )
     return atomic_text(folder / "index.html", page)

@@ -1,7 +1,12 @@
-"""Accuracy and AUC with intervals. All values are fractions in [0, 1]; intervals are two-sided at 95 %."""
+"""Accuracy and AUC with intervals. All values are fractions in [0, 1]; intervals are two-sided at 95 %.
+
+Accuracy is the balanced one, (accuracy of the reals + accuracy of the fakes) / 2, as the official evaluation prints it:
+on 240 photographs and 68 fakes a detector that calls everything real scores .5, not .78.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +18,10 @@ from scipy.stats import t as student
 Interval = tuple[float, float]
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     """Wilson's score interval for a proportion (Wilson 1927); (0, 1) when n is 0.
+
+    ``successes`` need not be whole: the mean of repetitions on one test set has fractions of them.
 
     Raises
     ------
@@ -31,6 +38,35 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     half = z / denominator * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # At the ends the interval reaches the proportion itself, which rounding would just miss.
     return 0.0 if successes == 0 else float(centre - half), 1.0 if successes == n else float(centre + half)
+
+
+def mover(weights: ArrayLike, values: ArrayLike, intervals: Sequence[Interval]) -> Interval:
+    """Interval of a weighted sum of independent estimates, from the interval of each (Zou and Donner 2008: MOVER).
+
+    With theta = sum c_k x_k and (l_k, u_k) the interval of c_k x_k,
+    (theta - sqrt(sum (c_k x_k - l_k)^2), theta + sqrt(sum (u_k - c_k x_k)^2)). For the difference of two proportions
+    (weights 1, -1) with Wilson's intervals this is Newcombe's (1998, method 10); for weights 1/2, 1/2 it is that of the
+    balanced accuracy.
+    """
+    c, x = np.asarray(weights, np.float64), np.asarray(values, np.float64)
+    terms = c * x
+    ends = np.sort(c[:, None] * np.asarray(intervals, np.float64), axis=1)
+    low, high = np.sqrt(((ends - terms[:, None]) ** 2).sum(0))
+    return float(terms.sum() - low), float(terms.sum() + high)
+
+
+def balanced_interval(
+    right_real: float, n_real: int, right_fake: float, n_fake: int, confidence: float = 0.95
+) -> Interval:
+    """Interval of (right_real / n_real + right_fake / n_fake) / 2: ``mover`` of the two Wilson intervals.
+
+    That is Newcombe's interval (1998, Statistics in Medicine 17:873, method 10) for the difference of two independent
+    proportions, with the second one's sign turned, and halved: with p, (l, u) of each class,
+    mean - sqrt((p_1 - l_1)^2 + (p_2 - l_2)^2) / 2 to mean + sqrt((u_1 - p_1)^2 + (u_2 - p_2)^2) / 2.
+    """
+    counts = ((right_real, n_real), (right_fake, n_fake))
+    low, high = mover([0.5, 0.5], [k / n for k, n in counts], [wilson(k, n, confidence) for k, n in counts])
+    return max(0.0, low), min(1.0, high)
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95, bounds: Interval = (0.0, 1.0)) -> Interval:
@@ -78,48 +114,72 @@ def auc_interval(value: float, n_real: int, n_fake: int, confidence: float = 0.9
         spread = theta * (1 - theta) * (1 + pooled * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
         return (theta - value) ** 2 - z * z * spread / (n_real * n_fake)
 
-    # Below a perfect AUC the function is negative just beside 1, so the root on the other side is bracketed; as for 0.
-    low = 0.0 if value == 0 else brentq(excess, 0.0, min(value, 1 - 1e-9))
-    high = 1.0 if value == 1 else brentq(excess, max(value, 1e-9), 1.0)
+    # Below a perfect AUC the function is negative just beside 1, so the root on the other side is bracketed, unless the
+    # confidence is so low that it is nearer; as for 0.
+    below, above = min(value, 1 - 1e-9), max(value, 1e-9)
+    low = below if value == 0 or excess(below) >= 0 else brentq(excess, 0.0, below)
+    high = above if value == 1 or excess(above) >= 0 else brentq(excess, above, 1.0)
     return float(low), float(high)
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How well one set of scores tells fakes from reals; every value a fraction.
+    """How well one set of scores tells fakes from reals: counts of right decisions, and the AUC (a fraction)."""
 
-    Attributes
-    ----------
-    accuracy : float
-        Share of right decisions.
-    interval : (float, float)
-        Wilson's, of the accuracy.
-    auc : float
-    auc_interval : (float, float)
-    n_real, n_fake : int
-    """
-
-    accuracy: float
-    interval: Interval
-    auc: float
-    auc_interval: Interval
+    right_real: int
     n_real: int
+    right_fake: int
     n_fake: int
+    auc: float
+
+    @property
+    def accuracy_real(self) -> float:
+        """Share of the reals called real."""
+        return self.right_real / self.n_real
+
+    @property
+    def accuracy_fake(self) -> float:
+        """Share of the fakes called fake."""
+        return self.right_fake / self.n_fake
+
+    @property
+    def interval_real(self) -> Interval:
+        """Wilson's, of ``accuracy_real``."""
+        return wilson(self.right_real, self.n_real)
+
+    @property
+    def interval_fake(self) -> Interval:
+        """Wilson's, of ``accuracy_fake``."""
+        return wilson(self.right_fake, self.n_fake)
+
+    @property
+    def accuracy(self) -> float:
+        """The balanced accuracy: mean of the two classes'."""
+        return (self.accuracy_real + self.accuracy_fake) / 2
+
+    @property
+    def interval(self) -> Interval:
+        """Of the balanced accuracy: ``balanced_interval``."""
+        return balanced_interval(self.right_real, self.n_real, self.right_fake, self.n_fake)
+
+    @property
+    def auc_interval(self) -> Interval:
+        """Of the AUC: ``auc_interval``."""
+        return auc_interval(self.auc, self.n_real, self.n_fake)
 
 
 def detection(real: ArrayLike, fake: ArrayLike, threshold: float) -> Detection:
-    """Accuracy of "fake if score > threshold" and AUC, both with 95 % intervals."""
+    """Accuracies of "fake if score > threshold", and AUC."""
     real, fake = np.asarray(real, np.float64).ravel(), np.asarray(fake, np.float64).ravel()
     area = auc(real, fake)
-    right, n = int((real <= threshold).sum() + (fake > threshold).sum()), len(real) + len(fake)
-    interval = auc_interval(area, len(real), len(fake))
-    return Detection(right / n, wilson(right, n), area, interval, len(real), len(fake))
+    return Detection(int((real <= threshold).sum()), len(real), int((fake > threshold).sum()), len(fake), area)
 
 
 def as_row(result: Detection) -> dict[str, float]:
-    """A Detection as flat columns of a table."""
+    """A Detection as flat columns of a table; ``accuracy`` is the balanced one."""
     return {
         "accuracy": result.accuracy, "accuracy_low": result.interval[0], "accuracy_high": result.interval[1],
+        "accuracy_real": result.accuracy_real, "accuracy_fake": result.accuracy_fake,
         "auc": result.auc, "auc_low": result.auc_interval[0], "auc_high": result.auc_interval[1],
         "n_real": result.n_real, "n_fake": result.n_fake,
     }  # fmt: skip

@@ -106,6 +106,9 @@ def test_claims_need_a_known_verdict_and_a_reason() -> None:
     table = claims_table([Claim("x", 1.0, 2.0, "holds"), Claim("y", None, 3.0, "not comparable", "no value")])
     assert list(table.columns) == ["claim", "paper", "ours", "verdict", "why"]
     assert list(table["verdict"]) == ["holds", "not comparable"]
+    tuned = claims_table([Claim("x", 1.0, 2.0, "holds", p=0.01, tuned="the scenes were chosen on them")]).iloc[0]
+    assert tuned.verdict == "holds (tuned on this data)" and tuned.why == "the scenes were chosen on them"
+    assert Claim("x", 1.0, 2.0, "holds", p=0.01).record()["p"] == 0.01 and "p" not in Claim("x", 1, 2, "holds").record()
     assert list(claims_table([]).columns) == list(table.columns)
 
 

@@ -307,7 +307,7 @@ def test_cross_detect(world: World) -> None:
     assert document["skipped"] == []
     told = call("cross-detect", world.root, "--steps", 3, *options)
     assert (told.code, told.err) == (0, "")
-    for words in ("Accuracy", "AUC", "train \\ test", "4 + 4"):
+    for words in ("Balanced accuracy", "AUC", "train \\ test", "4 + 4"):
         assert words in told.out
     assert_bad_input(call("cross-detect", world.root, "--train", 8, *options), "none left to test on of a (real)")
     assert_bad_input(call("cross-detect", world.root, "--train", 9, *options), "only 8 are usable")

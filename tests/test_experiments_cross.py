@@ -19,6 +19,7 @@ from difcore.experiments import cross as crossing
 from difcore.experiments import cross_fits, cross_sources, cross_tables, trees
 from difcore.experiments import verdicts_lineage as verdicts
 from difcore.experiments.kin import kin_patterns
+from difcore.lineage import edge_scores
 from difcore.matrix_figures import MatrixPanel, matrix_panels
 from difcore.stats import auc
 
@@ -231,18 +232,58 @@ def test_without_weights_or_data_a_family_is_absent(tmp_path: Path, monkeypatch:
         cross_sources.open_cross("", "demo", "progans")
 
 
+def separate(between: float, own: float = 0.99, spread: float = 0.01, seed: int = 0) -> pd.DataFrame:
+    """Cross-detection of six models: ``own`` on the diagonal, about ``between`` elsewhere."""
+    names = [f"m{k}" for k in range(6)]
+    values = between + spread * np.random.default_rng(seed).standard_normal((6, 6))
+    values[np.eye(6, dtype=bool)] = own + 0.001 * np.arange(6)
+    return pd.DataFrame(values, names, names)
+
+
 def test_claims_say_what_does_not_hold() -> None:
-    own, low = verdicts.separate_claims(MATRIX, "Fig. A", "planted")
-    assert own.verdict == "holds" and low.verdict == "does not hold" and "P_B@40 on P_B@52" in str(low.ours)
-    apart = MATRIX.where(np.eye(4, dtype=bool), 0.5)
-    assert verdicts.separate_claims(apart, "Fig. A", "planted")[1].verdict == "holds"
-    flat = pd.DataFrame(np.full((4, 4), 0.9), NAMES, NAMES)
-    assert [c.verdict for c in verdicts.separate_claims(flat, "Fig. A", "planted")] == ["does not hold"] * 2
+    def found(matrix: pd.DataFrame) -> list[str]:
+        return [claim.verdict for claim in verdicts.separate_claims(matrix, "Fig. A", "planted")]
+
+    assert found(separate(0.5)) == ["holds", "holds"]
+    assert found(separate(0.8, 0.9)) == ["does not hold", "does not hold"]
+    assert found(separate(0.64, 0.968, 0.2)) == ["undecided", "undecided"]
+    own, low = verdicts.separate_claims(MATRIX, "Fig. A", "planted")  # of two trainings: no telling
+    assert own.verdict == low.verdict == "undecided" and "P_B@40 on P_B@52" in str(low.ours)
     rng = np.random.default_rng(0)
     groups = list(np.repeat(list("ABCD"), 4))
     clear, vague = (matrices.group_test(clustered(rng, gap), groups, 199) for gap in (3.0, 0.0))
     assert verdicts.extracted_claims(clear, None, clear, "planted")[0].verdict == "does not hold"
-    assert verdicts.extracted_claims(vague, vague, clear, "planted")[0].verdict == "holds"
+    assert verdicts.extracted_claims(vague, clear, clear, "planted")[0].verdict == "does not hold"
+    random = verdicts.extracted_claims(vague, vague, clear, "planted")[0]
+    assert random.verdict == "consistent" and "does not prove" in random.why
+
+
+def test_claims_on_averages_can_fail() -> None:
+    names = [f"{run}@{epoch}" for run in ("P_A", "P_B", "hatP_A", "hatP_B") for epoch in (40, 52, 70)]
+    same = np.kron(np.eye(4), np.ones((3, 3)))
+    rng = np.random.default_rng(2)
+
+    def claims(correlation: np.ndarray, detection: np.ndarray) -> list[str]:
+        noise = 0.01 * rng.standard_normal((12, 12))
+        r = pd.DataFrame(correlation + (noise + noise.T), names, names)
+        m = pd.DataFrame(detection, names, names)
+        test = cross_tables.run_test(r, 999, 0)
+        return [c.verdict for c in verdicts.average_claims(m, r, test, "planted")]
+
+    assert claims(0.4 * same, 0.5 + 0.49 * same) == ["holds", "holds"]
+    assert claims(0.9 - 0.4 * same, 0.5 + 0.1 * same) == ["does not hold", "undecided"]
+    assert claims(0.6 * same, 0.5 + 0.1 * same) == ["holds", "does not hold"]
+
+
+def test_edges_are_judged_as_far_as_their_number_allows() -> None:
+    def judged(right: int, found: int, true: int) -> str:
+        names = [f"{k}" for k in range(found)]
+        edges = [("parent", name if k < right else f"wrong {name}") for k, name in enumerate(names)]
+        scores = edge_scores(edges, [("parent", f"{k}") for k in range(true)])
+        return verdicts.edge_claim("x", scores).verdict
+
+    assert judged(8, 8, 8) == "consistent" and judged(80, 80, 80) == "holds"
+    assert judged(2, 8, 8) == "does not hold" and judged(7, 8, 8) == "undecided" and judged(0, 0, 8) == "does not hold"
 
 
 def test_matrix_panels_draw_values_and_labels() -> None:

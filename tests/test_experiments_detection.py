@@ -13,7 +13,7 @@ import pytest
 from tiny import grid, noise_images, with_pattern, write_images
 
 from difcore import leakage
-from difcore.artefacts import NeedsData
+from difcore.artefacts import Claim, NeedsData
 from difcore.cells import NotEnough
 from difcore.experiments import comparisons
 from difcore.experiments import verdicts_detection as verdicts
@@ -24,15 +24,16 @@ from difcore.experiments.detecting import good
 from difcore.experiments.pools import MIN_TEST, Pool, Sets, divide, make_pool, without_copies
 from difcore.experiments.sources import Source, folder_sources
 from difcore.experiments.summaries import bars, matrix, mean_of, over_seeds, paired_gap
-from difcore.experiments.verdicts import judge_gap
+from difcore.experiments.verdicts import corrected, judge_best, judge_gap, judge_near
 from difcore.files import PROJECT_DIR
 from difcore.images import FolderError, ImageError, through_jpeg
+from difcore.inference import t_estimate
 from difcore.leakage import LeakageError, check_disjoint, copies, trace
 from difcore.paper import LTIM
 from difcore.priors import UNet
 from difcore.residuals import sha256_pixels
 from difcore.scenes import scene
-from difcore.stats import mean_interval
+from difcore.stats import balanced_interval, mean_interval, wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 SIZE = 32
@@ -56,9 +57,10 @@ def bench(**sets: Sets) -> Bench:
 
 
 def table_of(rows: list[tuple[str, str, int, float]], column: str = "method", **constant: object) -> pd.DataFrame:
-    """A tidy table of (generator, entry of ``column``, seed, accuracy)."""
+    """A tidy table of (generator, entry of ``column``, seed, accuracy of either class)."""
     frame = pd.DataFrame(rows, columns=["generator", column, "seed", "accuracy"])
-    base = {"encoding": "native", "status": "ok", "n_train": 48, "auc": frame["accuracy"], "n_real": 50, "n_fake": 50}
+    base = {"encoding": "native", "status": "ok", "n_train": 48, "n_real": 500, "n_fake": 500}
+    base |= dict.fromkeys(("auc", "accuracy_real", "accuracy_fake"), frame["accuracy"])
     return frame.assign(**{k: v for k, v in {"method": "DIF", **base, **constant}.items() if k not in ("x", column)})
 
 
@@ -297,6 +299,8 @@ def test_variants_test_a_parents_fingerprint_on_its_child() -> None:
     assert rows.loc[("child", "parent"), "auc"] > 0.95
     (claim,) = verdicts.variant_claims(table, {"child": "parent"}, "test data")
     assert claim.verdict == "holds" and "child" in claim.text
+    (few,) = verdicts.variant_claims(table.assign(n_real=4, n_fake=4), {"child": "parent"}, "test data")
+    assert few.verdict == "undecided"  # an AUC of 1 on 4 + 4 images may be .6
     unrelated = table[table["fitted_on"] == "parent"].assign(generator="other", auc=1.0)
     (claim,) = verdicts.variant_claims(pd.concat([table, unrelated]), {"child": "parent"}, "test data")
     assert claim.verdict == "does not hold" and "unrelated other 1.000" in str(claim.ours)
@@ -334,7 +338,7 @@ def test_means_over_seeds_generators_and_pairs_are_right() -> None:
     rows = [("a", "DIF", 0, 0.9), ("a", "DIF", 1, 0.8), ("b", "DIF", 0, 0.6), ("a", "X", 0, 0.5), ("a", "X", 1, 0.7)]
     table = table_of(rows)
     assert mean_of(table, "method") == pytest.approx({"DIF": 0.85, "X": 0.6})  # b has no X
-    assert paired_gap(table, "method", "DIF", "X")[0] == pytest.approx(0.25)
+    assert paired_gap(table, "method", "DIF", "X").value == pytest.approx(0.25)
     summary = over_seeds(table).set_index(["generator", "method"])
     assert summary.loc[("a", "DIF"), "seeds"] == 2 and summary.loc[("a", "DIF"), "accuracy"] == pytest.approx(0.85)
     low, high = mean_interval([0.9, 0.8])
@@ -345,19 +349,66 @@ def test_means_over_seeds_generators_and_pairs_are_right() -> None:
     assert np.isnan(mean_interval([0.5])[0])
 
 
+def test_summaries_of_unequal_classes_are_balanced_by_hand() -> None:
+    # 240 reals all right and 68 fakes all wrong, then 240 and 34: shares 1 and .25, their mean .625.
+    table = table_of([("a", "DIF", 0, 0.5), ("a", "DIF", 1, 0.75)], n_real=240, n_fake=68)
+    table = table.assign(accuracy_real=1.0, accuracy_fake=[0.0, 0.5])
+    row = over_seeds(table).iloc[0]
+    assert (row.accuracy, row.accuracy_real, row.accuracy_fake) == (0.625, 1.0, 0.25)
+    assert (row.accuracy_low, row.accuracy_high) == balanced_interval(240, 240, 17, 68)
+
+
+def test_draws_on_one_generator_are_no_evidence_on_generators() -> None:
+    """Ten draws each on three generators: the interval is that of three numbers, not of thirty."""
+    of = {"a": 0.1, "b": 0.2, "c": 0.6}
+    rng = np.random.default_rng(0)
+    rows = []
+    for name, gap in of.items():
+        for seed, noise in enumerate(rng.normal(0, 0.001, 10)):
+            rows += [(name, "DIF", seed, 0.3 + gap + noise), (name, "X", seed, 0.3)]
+    found = paired_gap(table_of(rows), "method", "DIF", "X")
+    assert found.value == pytest.approx(0.3, abs=1e-3) and found.basis == "3 generators"
+    # Student's t(.975, 2) = 4.3027, s = .26458: 0.3 +- 0.657
+    assert found.interval == pytest.approx((0.3 - 0.657, 0.3 + 0.657), abs=0.005) and found.p(0) > 0.05
+    two = paired_gap(table_of([row for row in rows if row[0] != "c"]), "method", "DIF", "X")
+    assert two.basis == "10 draws, 2 generators alone" and two.interval[0] > 0.1
+    alone = paired_gap(table_of([row for row in rows if row[0] == "b" and row[2] == 0]), "method", "DIF", "X")
+    # Accuracies .5 and .3 of 500 + 500 images each: Newcombe's interval of the difference, halved for each class.
+    assert alone.basis == "the test images, 1 generator and these fits alone"
+    shares = [wilson(round(500 * share), 500) for share in (alone.value + 0.3, 0.3)]
+    low = np.sqrt(((alone.value + 0.3 - shares[0][0]) ** 2 + (shares[1][1] - 0.3) ** 2) / 2)
+    assert alone.interval[0] == pytest.approx(alone.value - low, abs=1e-3)
+    assert np.isnan(paired_gap(table_of(rows[:1]), "method", "DIF", "X").value)
+
+
+def test_no_interval_is_narrower_than_the_test_images_allow() -> None:
+    rows = [(name, method, 0, share) for name in "abc" for method, share in (("DIF", 0.9), ("X", 0.8))]
+    same = paired_gap(table_of(rows, n_real=10, n_fake=10), "method", "DIF", "X")
+    assert same.value == pytest.approx(0.1) and same.interval[0] < 0 and same.p(0) > 0.05
+    assert paired_gap(table_of(rows, n_real=5000, n_fake=5000), "method", "DIF", "X").p(0) < 1e-6
+
+
 def filters(values: dict[tuple[str, str], float]) -> pd.DataFrame:
-    parts = [table_of([("a", f, 0, v), ("b", f, 0, v)], "filter", method=m) for (m, f), v in values.items()]
+    parts = [table_of([(g, f, 0, v + d) for g, d in (("a", 0.0), ("b", 0.01), ("c", -0.01))], "filter", method=m)
+             for (m, f), v in values.items()]  # fmt: skip
     return pd.concat(parts, ignore_index=True)
+
+
+def verdicts_of(claims: list[Claim]) -> list[str]:
+    return [claim.verdict for claim in corrected(claims)]
 
 
 def test_table_a_claims_follow_the_numbers() -> None:
     high, deep = "Gaussian high-pass", "DnCNN (photos)"
-    values = {(m, f): v for m, pair in {"DIF": (0.7, 0.9), "Marra18": (0.5, 0.6), "Joslin20": (0.55, 0.5)}.items()
+    values = {(m, f): v for m, pair in {"DIF": (0.7, 0.9), "Marra18": (0.5, 0.6), "Joslin20": (0.6, 0.5)}.items()
               for f, v in zip((high, deep), pair, strict=True)}  # fmt: skip
-    found = {claim.text.split(" (on")[0]: claim.verdict for claim in verdicts.filter_claims(filters(values), "x")}
-    assert list(found.values()) == ["holds", "does not hold", "holds", "holds"]
+    assert verdicts_of(verdicts.filter_claims(filters(values), "x")) == ["holds", "does not hold", "holds", "holds"]
+    values[("Joslin20", high)] = 0.505
+    assert verdicts_of(verdicts.filter_claims(filters(values), "x"))[1] == "undecided"
     values[("Marra18", deep)] = 0.95
-    assert verdicts.filter_claims(filters(values), "x")[-1].verdict == "does not hold"
+    assert verdicts_of(verdicts.filter_claims(filters(values), "x"))[-1] == "does not hold"
+    values[("Marra18", deep)] = 0.895
+    assert verdicts_of(verdicts.filter_claims(filters(values), "x"))[-1] == "undecided"
     del values[("DIF", high)]
     assert verdicts.filter_claims(filters(values), "x")[2].verdict == "not comparable"
 
@@ -375,59 +426,115 @@ def test_table_b_is_the_papers_and_a_change_would_show() -> None:
 
 
 def test_table_c_claims_follow_the_numbers() -> None:
-    accuracy = {"U-Net": (0.95, 0.9), "U1-Net": (0.94, 0.85), "D-Net": (0.94, 0.9), "C-Net": (0.6, 0.85)}
-    rows = [(name, prior, 0, v) for prior, pair in accuracy.items() for name, v in zip(("sd14", "glide"), pair)]  # noqa: B905
+    accuracy = {"U-Net": (0.95, 0.9), "U1-Net": (0.94, 0.85), "D-Net": (0.945, 0.895), "C-Net": (0.6, 0.85)}
+    rows = [(name, prior, seed, v) for prior, pair in accuracy.items() for name, v in zip(("sd14", "glide"), pair)  # noqa: B905
+            for seed in range(3)]  # fmt: skip
     borders = pd.DataFrame({"generator": ["sd14", "glide"], "border": [1.0, 4.0], "status": "ok"})
-    found = verdicts.architecture_claims(table_of(rows, "prior"), borders, "x")
-    assert [claim.verdict for claim in found] == ["holds"] * 4
-    turned = verdicts.architecture_claims(table_of(rows, "prior"), borders.assign(border=[4.0, 1.0]), "x")
-    assert [claim.verdict for claim in turned] == ["holds", "holds", "does not hold", "does not hold"]
+    many = {"n_real": 50_000, "n_fake": 50_000}
+    found = verdicts.architecture_claims(table_of(rows, "prior", **many), borders, "x")
+    assert verdicts_of(found) == ["holds"] * 4
+    few = verdicts.architecture_claims(table_of(rows, "prior", n_real=40, n_fake=40), borders, "x")
+    assert verdicts_of(few) == ["holds", "undecided", "holds", "undecided"]
+    turned = verdicts.architecture_claims(table_of(rows, "prior", **many), borders.assign(border=[4.0, 1.0]), "x")
+    assert verdicts_of(turned) == ["holds", "holds", "does not hold", "does not hold"]
     demo = [(name.replace("glide", "demo-x"), *rest) for name, *rest in rows]
     borders = borders.assign(generator=["sd14", "demo-x"])
     assert verdicts.architecture_claims(table_of(demo, "prior"), borders, "x")[3].verdict == "not comparable"
 
 
-def test_train_size_claims_follow_the_numbers() -> None:
-    def curve(values: dict[int, float]) -> pd.DataFrame:
-        return pd.concat([table_of([("a", "DIF", 0, v), ("b", "DIF", 0, v)], n_train=n) for n, v in values.items()])
+def curve(values: dict[int, float], names: str = "abcde", **constant: object) -> pd.DataFrame:
+    tables = [table_of([(g, "DIF", 0, v) for g in names], n_train=n, **constant) for n, v in values.items()]
+    return pd.concat(tables, ignore_index=True)
 
-    assert verdicts.size_claims(curve({128: 0.90, 256: 0.95, 512: 0.96}), "x")[0].verdict == "holds"
-    assert verdicts.size_claims(curve({128: 0.95, 512: 0.96}), "x")[0].verdict == "does not hold"
+
+def test_train_size_claims_follow_the_numbers() -> None:
+    many = {"n_real": 50_000, "n_fake": 50_000}
+    assert verdicts.size_claims(curve({128: 0.90, 256: 0.95, 512: 0.96}, **many), "x")[0].verdict == "holds"
+    assert verdicts.size_claims(curve({128: 0.95, 512: 0.96}, **many), "x")[0].verdict == "does not hold"
+    unstable = verdicts.size_claims(curve({128: 0.94, 256: 0.90, 512: 0.99}, **many), "x")[0]
+    assert unstable.verdict == "does not hold"  # 5 points at 128, and as many between 256 and 512
+    few = curve({128: 0.90, 256: 0.95, 512: 0.96}, n_real=40, n_fake=40)
+    assert verdicts.size_claims(few, "x")[0].verdict == "undecided"
     small, order = verdicts.size_claims(curve({16: 0.7, 128: 0.9}), "x")
-    assert (small.verdict, order.verdict) == ("not comparable", "holds")
-    assert verdicts.size_claims(curve({16: 0.9, 64: 0.9}), "x")[1].verdict == "does not hold"
+    assert small.verdict == "not comparable" and order.verdict == "undecided"  # 5 curves of 2 points: p = 2 / 32
+
+
+def test_the_order_of_training_sizes_goes_by_all_points() -> None:
+    def order(values: dict[int, float], **constant: object) -> Claim:
+        return verdicts.size_claims(curve(values, **constant), "x")[1]
+
+    assert order({16: 0.7, 32: 0.8, 64: 0.9}).verdict == "holds"
+    assert order({16: 0.9, 32: 0.8, 64: 0.7}).verdict == "does not hold"
+    assert order({16: 0.9, 32: 0.9, 64: 0.9}).verdict == "undecided"
+    ends = order({16: 0.85, 32: 0.8, 64: 0.75, 128: 0.7, 256: 0.9})  # the ends rise, all between them falls
+    assert ends.verdict == "undecided" and "points lost from N_S = 256 to 16: a 5.0" in str(ends.ours)
+    one = pd.concat([curve({16: 0.7, 32: 0.8, 64: 0.9}, "a").assign(seed=seed) for seed in range(4)])
+    assert verdicts.size_claims(one, "x")[1].verdict == "holds"  # four draws of one generator
 
 
 def test_consistency_claims_follow_the_numbers() -> None:
-    def draws(dif: tuple[float, ...], other: tuple[float, ...]) -> pd.DataFrame:
+    wide, narrow = [0.7, 0.95, 0.72, 0.93, 0.74, 0.96, 0.71, 0.97, 0.7, 0.9], [0.6 + 0.001 * k for k in range(10)]
+
+    def draws(dif: list[float], other: list[float]) -> pd.DataFrame:
         pairs = (("DIF", dif), ("ResNet-50", other))
         return table_of([("a", m, k, v) for m, values in pairs for k, v in enumerate(values)])
 
-    assert [c.verdict for c in verdicts.consistency_claims(draws((0.7, 0.9, 0.8), (0.6, 0.6, 0.61)), "x")] == [
-        "holds"
-    ] * 2
-    turned = verdicts.consistency_claims(draws((0.6, 0.6, 0.61), (0.7, 0.9, 0.8)), "x")
-    assert [c.verdict for c in turned] == ["does not hold"] * 2
+    assert verdicts_of(verdicts.consistency_claims(draws(wide, narrow), "x")) == ["holds"] * 2
+    assert verdicts_of(verdicts.consistency_claims(draws(narrow, wide), "x")) == ["does not hold"] * 2
+    alike = [0.6 + 0.001 * k for k in (3, 1, 4, 0, 5, 9, 2, 6, 8, 7)]
+    assert verdicts_of(verdicts.consistency_claims(draws(narrow, alike), "x")) == ["undecided"] * 2
+    (claim,) = verdicts.consistency_claims(draws([0.7], [0.6]), "x")
+    assert claim.verdict == "not comparable"
 
 
-def test_a_gap_whose_interval_includes_0_says_so() -> None:
-    sure, open_, wrong = (
-        judge_gap("better", "yes", "ours", gap, "it is worse")
-        for gap in ((0.1, 0.05, 0.2), (0.1, -0.1, 0.3), (-0.1,) * 3)
+def test_a_gap_whose_interval_includes_0_is_undecided() -> None:
+    sure, open_, wrong, nothing = (
+        judge_gap("better", "yes", "ours", t_estimate(gaps, "3 generators"), "it is worse")
+        for gaps in ((0.1, 0.12, 0.11), (0.1, -0.05, 0.3), (-0.1, -0.12, -0.11), (0.1,))
     )
     assert (sure.verdict, sure.why) == ("holds", "")
-    assert open_.verdict == "holds" and open_.why == "by the mean alone, the interval includes 0"
+    assert open_.verdict == "undecided" and open_.why.endswith("over 3 generators: either way is possible")
     assert (wrong.verdict, wrong.why) == ("does not hold", "it is worse")
-    unknown = judge_gap("better", "yes", "ours", (-0.1, float("nan"), float("nan")), "it is worse")
-    assert unknown.why == "it is worse; by the mean alone, the interval includes 0"
+    assert nothing.verdict == "undecided" and nothing.p == 1
+
+
+def test_a_notebooks_claims_are_corrected_together() -> None:
+    gaps = [t_estimate((0.1, 0.12, 0.11 + k), "x") for k in (0.0, 0.05, 0.05, 0.05)]
+    claims = [judge_gap(f"claim {k}", None, "x", gap, "no") for k, gap in enumerate(gaps)]
+    claims.append(Claim("no test", None, None, "not comparable", "no data"))
+    claims.append(Claim("by eye", None, None, "consistent", "few", 0.5, open="consistent"))
+    assert [c.verdict for c in claims[:4]] == ["holds"] * 4 and 0.01 < (claims[1].p or 0) < 0.05
+    found = corrected(claims, "the recipe")
+    assert [c.verdict for c in found] == ["holds", *["undecided"] * 3, "not comparable", "consistent"]
+    assert "corrected for 5 claims (Holm)" in found[1].why
+    assert [c.tuned for c in found] == ["the recipe"] * 4 + ["", "the recipe"]
+
+
+def test_better_than_all_is_as_sure_as_the_least_sure() -> None:
+    clear, faint = t_estimate((0.1, 0.12, 0.11), "x"), t_estimate((0.1, 0.0, 0.2), "y")
+    worse, perhaps = t_estimate((-0.1, -0.12, -0.11), "z"), t_estimate((-0.1, 0.02, 0.01), "z")
+    assert judge_best("t", None, "x", [clear, clear], "no").verdict == "holds"
+    assert judge_best("t", None, "x", [clear, faint], "no").verdict == "undecided"
+    assert judge_best("t", None, "x", [clear, faint, worse], "no").verdict == "does not hold"
+    assert judge_best("t", None, "x", [clear, perhaps], "no").verdict == "undecided"
+
+
+def test_near_means_the_whole_interval() -> None:
+    def near(*values: float) -> str:
+        return judge_near("t", None, "x", t_estimate(values, "x"), 0.05, 0.03, "far").verdict
+
+    assert [near(0.05, 0.051, 0.049), near(0.05, 0.09, 0.02), near(0.1, 0.101, 0.099)] == [
+        "holds", "undecided", "does not hold",
+    ]  # fmt: skip
 
 
 def test_method_claims_name_every_comparator() -> None:
-    table = table_of([("a", "DIF", 0, 0.9), ("a", "Grag21", 0, 0.6), ("a", "Marra18", 0, 0.95)])
-    found = verdicts.method_claims(table, "x")
+    table = table_of([("a", "DIF", 0, 0.9), ("a", "Grag21", 0, 0.6), ("a", "Marra18", 0, 0.95), ("a", "X", 0, 0.9)])
+    found = corrected(verdicts.method_claims(table, "x"))
     assert {c.text.split("than ")[1].split()[0]: c.verdict for c in found} == {
-        "Grag21": "holds", "Marra18": "does not hold",
+        "Grag21": "holds", "Marra18": "does not hold", "X": "undecided",
     }  # fmt: skip
+    assert "these fits alone" in str(found[0].ours)
 
 
 def test_seeds_count_from_the_first() -> None:

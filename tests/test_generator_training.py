@@ -17,9 +17,11 @@ from tiny import noise_images
 from torch import nn
 
 from difcore import gan_training, generator_training, generators
+from difcore.artefacts import Claim
 from difcore.experiments import generators as experiment
 from difcore.experiments.generators import (
     HELD_OUT_SEED,
+    SIZE,
     facts_table,
     generator_claims,
     reconstruction_psnr,
@@ -41,7 +43,7 @@ from difcore.generator_training import (
 )
 from difcore.generator_widgets import amplified, generator_explorer
 from difcore.generators import load_with_plan, read_facts, save_generator
-from difcore.scenes import scene, scenes
+from difcore.scenes import rendered, scene, scenes
 from difcore.tensors import to_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -287,11 +289,26 @@ def test_samples_of_several_generators(family: Path) -> None:
 
 
 def test_the_claim_is_about_the_worst_decoder() -> None:
-    table = pd.DataFrame({"generator": ["demo-deconv2", "demo-nearest", "demo-dcgan"], "psnr": [25.6, 24.9, np.nan]})
-    (claim,) = generator_claims(table)
-    assert claim.verdict == "does not hold" and "24.9 dB (demo-nearest) to 25.6 dB, 2 decoders" in str(claim.ours)
-    (claim,) = generator_claims(table.replace(24.9, 25.0))
-    assert claim.verdict == "holds"
+    names = ["demo-deconv2", "demo-nearest", "demo-dcgan"]
+
+    def judged(psnr: float, around: float) -> Claim:
+        values = np.array([30.0, psnr, np.nan])
+        columns = {"psnr": values, "psnr_low": values - around, "psnr_high": values + around}
+        (claim,) = generator_claims(pd.DataFrame({"generator": names, **columns}))
+        return claim
+
+    low = judged(24.5, 0.2)
+    assert low.verdict == "does not hold"
+    assert "24.5 dB [24.3, 24.7] (demo-nearest) to 30.0 dB, 2 decoders" in str(low.ours)
+    assert judged(25.5, 0.2).verdict == "holds" and judged(25.1, 0.2).verdict == "undecided"
+
+
+def test_the_psnr_is_measured_not_read() -> None:
+    """Weights whose file boasts are found out."""
+    table = facts_table(["demo-deconv2"], test=2).iloc[0]
+    scenes = rendered(range(HELD_OUT_SEED, HELD_OUT_SEED + 2), SIZE, str(table["style"]))
+    assert table.psnr == pytest.approx(reconstruction_psnr(generators.load_decoder("demo-deconv2"), scenes), abs=1e-6)
+    assert table.psnr_low < table.psnr < table.psnr_high
 
 
 def test_the_explorer_shows_each_generator() -> None:

@@ -185,6 +185,13 @@ def test_every_notebook_is_run_here() -> None:
     assert names == sorted([*OFFLINE, *RELEASE]) == sorted(ROWS) == sorted(FIGURES)
 
 
+@pytest.mark.parametrize("path", sorted((PROJECT_DIR / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem[:2])
+def test_claims_that_a_test_decided_are_corrected_together(path: Path) -> None:
+    code = "\n".join("".join(cell["source"]) for cell in code_cells(path))
+    by_fact = {"demo_claims", "gray_claims", "fingerprint_claims", "block_claims"}  # without a test, without p-values
+    assert "claims = corrected(" in code or any(f"claims = {name}(" in code for name in by_fact)
+
+
 def test_artefacts(output: Path) -> None:
     name = output.name
     record = json.loads((output / "run.json").read_text(encoding="utf-8"))

@@ -297,19 +297,28 @@ def test_the_change_of_the_output_between_checkpoints(tmp_path: Path) -> None:
     assert table.spread[1] == pytest.approx(np.sqrt(np.square(images[2] - np.roll(images[2], 1, 0)).mean()), rel=1e-4)
 
 
-def changes(first: float, last: float) -> pd.DataFrame:
-    rows = [("r", 20, 10, first, 0.2), ("r", 30, 20, last, 0.2)]
+def changes(*values: float, run: str = "r") -> pd.DataFrame:
+    rows = [(run, 20 + 10 * k, 10 + 10 * k, value, 0.2) for k, value in enumerate(values)]
     return pd.DataFrame(rows, columns=["run", "epoch", "since", "change", "spread"])
 
 
+def runs(*values: float) -> pd.DataFrame:
+    """Four trainings alike."""
+    return pd.concat([changes(*values, run=name) for name in "rstu"], ignore_index=True)
+
+
 def test_the_verdict_on_convergence() -> None:
-    (claim,) = progan_claims(changes(0.1, 0.04))
+    (claim,) = progan_claims(runs(0.1, 0.08, 0.04))
     assert claim.verdict == "holds" and claim.ours == (
-        "0.40 times as much; 0.20 of the difference between latents; n = 1 trainings"
+        "at the end 0.40 to 0.40 times as much as at the beginning; 0.20 to 0.20 of the difference between latents; "
+        "n = 4 trainings, 3 steps each"
     )
-    two = pd.concat([changes(0.1, 0.04), changes(0.1, 0.06).assign(run="s")])
-    (claim,) = progan_claims(two)
-    assert claim.verdict == "does not hold" and "0.40 to 0.60" in str(claim.ours)
+    assert progan_claims(runs(0.04, 0.08, 0.1).sample(frac=1, random_state=0))[0].verdict == "does not hold"
+    assert progan_claims(runs(0.1, 0.04, 0.04))[0].verdict == "holds"
+    (alone,) = progan_claims(changes(0.1, 0.04))
+    assert alone.verdict == "undecided" and "0.40 times as much" in str(alone.ours)
+    # From first to last less than half, as if it had converged; what is between rises all the way.
+    assert progan_claims(runs(0.1, 0.11, 0.12, 0.13, 0.04))[0].verdict == "undecided"
 
 
 def test_the_figure_and_the_slider_over_epochs(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def write_outputs(root: Path, profile: str = "demo", data: str = "") -> Path:
         Claim("MJ stands out", 0.97, 0.9712345, "holds"),
         Claim("GLIDE <b> too", "98.1 %", None, "does not hold", "weak filter"),
         Claim("speed", None, 3, "not comparable", "another machine"),
+        Claim("children", None, 3, "undecided", "p = 0.2", 0.2, "their scenes were chosen on them"),
+        Claim("few", None, 3, "consistent", "n = 20", 0.6, open="consistent"),
     ]
     save_artefact(
         folder / "00_good",
@@ -107,6 +109,9 @@ def test_the_page_shows_every_outcome(tmp_path: Path) -> None:
         "✓ holds",
         "✗ does not hold",
         "○ not comparable",
+        '? undecided<br><span class="tuned">tuned on this data</span></td>',
+        "<td>p = 0.2; their scenes were chosen on them</td>",
+        "≈ consistent</td><td>n = 20</td>",
         "GLIDE &lt;b&gt; too",
         "<td>0.97</td><td>0.9712</td>",
         "<td>98.1 %</td><td>–</td>",

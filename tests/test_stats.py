@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from difcore.stats import Detection, as_row, auc, auc_interval, detection, wilson
+from difcore.stats import Detection, as_row, auc, auc_interval, balanced_interval, detection, mover, wilson
 
 Z = 1.959963984540054  # 97.5 % point of the normal distribution
 SCORES = st.lists(st.integers(-5, 5).map(lambda k: k / 4), min_size=1, max_size=30)  # few values: many ties
@@ -147,15 +147,75 @@ def test_auc_interval_refuses_nonsense(value: float, n_real: int, n_fake: int) -
         auc_interval(value, n_real, n_fake)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "low", "high"),
+    [
+        # Newcombe 1998 (Statistics in Medicine 17:873), Table II, method 10: the difference of two proportions.
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((6, 7), (2, 7), 0.0582, 0.8062),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+        ((10, 10), (0, 20), 0.6791, 1.0000),
+        ((10, 10), (0, 10), 0.6075, 1.0000),
+    ],
+)
+def test_newcombes_published_intervals(
+    first: tuple[int, int], second: tuple[int, int], low: float, high: float
+) -> None:
+    shares, intervals = [k / n for k, n in (first, second)], [wilson(*first), wilson(*second)]
+    assert mover([1, -1], shares, intervals) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    # p_1 - p_2 = 2 (p_1 + q_2) / 2 - 1 with q_2 = 1 - p_2: the same interval is that of a balanced accuracy.
+    (k, n), (wrong, m) = first, second
+    found = balanced_interval(k, n, m - wrong, m)
+    assert [2 * end - 1 for end in found] == pytest.approx([low, high], abs=1e-4)
+
+
+def test_balanced_accuracy_by_hand() -> None:
+    # 240 reals and 68 fakes, all called real: 78 % of the images, and no better than chance.
+    result = Detection(240, 240, 0, 68, 0.5)
+    assert (result.accuracy, result.accuracy_real, result.accuracy_fake) == (0.5, 1, 0)
+    assert pytest.approx(0.779, abs=5e-4) == (240 + 0) / 308
+    # z^2 = 3.8415: Wilson's ends are 240 / 243.8415 = .984246 and 3.8415 / 71.8415 = .053471; half of what is left out.
+    assert result.interval == pytest.approx((0.5 - 0.015754 / 2, 0.5 + 0.053471 / 2), abs=1e-6)
+    assert (result.interval_real, result.interval_fake) == (wilson(240, 240), wilson(0, 68))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.data())
+def test_balanced_interval_holds_the_value_and_mirrors(n: int, m: int, data: st.DataObject) -> None:
+    k, j = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
+    low, high = balanced_interval(k, n, j, m)
+    value = (k / n + j / m) / 2
+    assert 0 <= low <= value + 1e-12 and value - 1e-12 <= high <= 1
+    assert balanced_interval(j, m, k, n) == pytest.approx((low, high))  # either class may be the first
+    assert balanced_interval(n - k, n, m - j, m) == pytest.approx((1 - high, 1 - low))
+    wide = balanced_interval(k, n, j, m, 0.99)
+    assert wide[0] <= low and wide[1] >= high
+
+
+def test_balanced_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    trials = 1500
+    for truth, n, m in (((0.95, 0.7), 240, 68), ((0.9, 0.8), 40, 40), ((0.99, 0.6), 10, 10)):
+        right = rng.binomial(n, truth[0], trials), rng.binomial(m, truth[1], trials)
+        ends = np.array([balanced_interval(int(k), n, int(j), m) for k, j in zip(*right, strict=True)])
+        covered = np.mean((ends[:, 0] <= np.mean(truth)) & (np.mean(truth) <= ends[:, 1]))
+        # Standard deviation .56 %; the interval is a little wide for few images (Newcombe 1998, Table IV).
+        assert 0.93 < covered < 0.995, (truth, n, m, covered)
+
+
 def test_detection_by_hand() -> None:
-    # Threshold 0.5: reals 0, 0.5 (not above: right), 0.9 (wrong); fakes 0.6, 0.8 right, 0.5 wrong: 4 of 6.
-    # AUC: 0.6 beats 2, 0.8 beats 2, 0.5 beats 1 and ties 1: 5.5 of 9.
-    result = detection([0, 0.5, 0.9], [0.6, 0.8, 0.5], 0.5)
-    assert result == Detection(4 / 6, wilson(4, 6), 5.5 / 9, auc_interval(5.5 / 9, 3, 3), 3, 3)
+    # Threshold 0.5: of the reals 0 and 0.5 (not above) are right, 0.9 and 0.7 wrong; of the fakes 0.6, 0.8 right, 0.5
+    # wrong: (2 / 4 + 2 / 3) / 2 = 7 / 12, where 4 of all 7 are right.
+    # AUC: 0.6 beats 2, 0.8 beats 3, 0.5 beats 1 and ties 1: 6.5 of 12.
+    result = detection([0, 0.5, 0.9, 0.7], [0.6, 0.8, 0.5], 0.5)
+    assert result == Detection(2, 4, 2, 3, 6.5 / 12)
     row = as_row(result)
-    assert row["accuracy"] == 4 / 6 and (row["accuracy_low"], row["accuracy_high"]) == wilson(4, 6)
-    assert row["auc"] == 5.5 / 9 and (row["auc_low"], row["auc_high"]) == auc_interval(5.5 / 9, 3, 3)
-    assert (row["n_real"], row["n_fake"]) == (3, 3)
+    assert row["accuracy"] == pytest.approx(7 / 12)
+    assert (row["accuracy_real"], row["accuracy_fake"]) == (2 / 4, 2 / 3)
+    assert (row["accuracy_low"], row["accuracy_high"]) == balanced_interval(2, 4, 2, 3)
+    assert row["auc"] == 6.5 / 12 and (row["auc_low"], row["auc_high"]) == auc_interval(6.5 / 12, 4, 3)
+    assert (row["n_real"], row["n_fake"]) == (4, 3)
 
 
 def test_the_intervals_cover_the_truth_as_often_as_they_say() -> None:

@@ -16,6 +16,10 @@ from difcore.experiments.sources import FAMILIES, Source, folder_sources
 from difcore.fit import DifPlan
 from difcore.paper import DISPLAY
 
+RECIPE_TUNED = (
+    "the decoders' recipe was chosen by what DIF and Marra18 make of two of them, their children's by the tree"
+)
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -39,6 +43,8 @@ class Bench:
         JPEG qualities of the last encoding of both classes; None leaves the images as they are.
     max_test : int or None
         At most so many test images of each class.
+    tuned : str
+        What was chosen by results on these very generators, for their claims.
     """
 
     sources: Mapping[str, Source]
@@ -54,6 +60,7 @@ class Bench:
     max_test: int | None = None
     n_jobs: int = 1
     progress: bool = False
+    tuned: str = ""
 
     def filter(self, name: str = "") -> Denoiser:
         """A residual filter; the bench's own, if none is named."""
@@ -161,7 +168,7 @@ def open_bench(
     found, absent = demo_sources(names, size, pool, test)
     if not found:
         raise NeedsData(f"needs the weights of a demo generator: {'; '.join(absent.values())}")
-    return Bench(found, absent, **shared)
+    return Bench(found, absent, tuned="" if family == "gan" else RECIPE_TUNED, **shared)
 
 
 def seeds_from(seed: int, draws: int) -> list[int]:

@@ -13,6 +13,7 @@ from difcore.experiments.demo_sources import demo_names, demo_sources
 from difcore.experiments.sources import FAMILIES, folder_sources
 from difcore.fit import DifPlan
 
+CROSS_TUNED = "size, N_S and steps of the demo's cross-detections were chosen by what they show on these models"
 PROGAN_T_PREFIX = "progan_t_"  # folders of Fig. F's models, one for each class
 
 
@@ -90,4 +91,4 @@ def open_cross(
     found, absent = demo_sources(names_there, size, n_train, test)
     if not found:
         raise NeedsData(f"needs the weights of a demo generator: {'; '.join(absent.values())}")
-    return Bench(found, absent, **shared)
+    return Bench(found, absent, tuned=CROSS_TUNED, **shared)

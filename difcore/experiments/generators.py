@@ -24,6 +24,7 @@ from difcore.generating import generate
 from difcore.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, child_of, train_decoder
 from difcore.generators import CHILDREN, DECODERS, GANS, SHIPPED
 from difcore.scenes import rendered
+from difcore.stats import mean_interval
 
 SIZE = 128  # of the scenes that the shipped ones were trained on
 SCENES = {SOURCE_STYLE: 300, "mixed": 300}  # their number
@@ -58,10 +59,15 @@ def training_scenes(
     return list(np.load(path))
 
 
-def reconstruction_psnr(model: nn.Module, images: np.ndarray) -> float:
-    """Mean over uint8 images (N, H, W, 3) of 10 log10(255^2 / mean squared error) of their 8-bit outputs, in dB."""
+def psnr_of_each(model: nn.Module, images: np.ndarray) -> np.ndarray:
+    """10 log10(255^2 / mean squared error) of the 8-bit output for each uint8 image (N, H, W, 3), in dB, (N,)."""
     error = np.square(generate(model, images).astype(float) - images).mean((1, 2, 3))
-    return float(np.mean(10 * np.log10(255**2 / np.maximum(error, 1e-12))))
+    return 10 * np.log10(255**2 / np.maximum(error, 1e-12))
+
+
+def reconstruction_psnr(model: nn.Module, images: np.ndarray) -> float:
+    """Mean of ``psnr_of_each``."""
+    return float(psnr_of_each(model, images).mean())
 
 
 def held_out_psnr(model: nn.Module, style: str = SOURCE_STYLE, count: int = 16, size: int = SIZE) -> float:
@@ -155,16 +161,24 @@ def first_weights(child: ChildPlan) -> tuple[GeneratorPlan, dict[str, Any]]:
     return child_of(child, *family)
 
 
-def facts_table(names: Sequence[str] | None = None) -> pd.DataFrame:
+def facts_table(names: Sequence[str] | None = None, test: int = 16) -> pd.DataFrame:
     """One row for each shipped generator: what it is, where it comes from, PSNR in dB (decoders), size.
 
-    Columns: generator, design, parent, parameters, kB, steps, seed, style, psnr.
+    Columns: generator, design, parent, parameters, kB, steps, seed, style; psnr, psnr_low, psnr_high: mean over
+    ``test`` scenes that no training saw, measured here, and its t interval.
     """
     rows = []
+    scenes: dict[str, np.ndarray] = {}
     for name in names or SHIPPED:
         model, plan = generators.load_with_plan(name)
         assert isinstance(plan, Plan)
         facts = generators.read_facts(name)
+        psnr = dict.fromkeys(("psnr", "psnr_low", "psnr_high"), np.nan)
+        if "psnr_heldout_db" in facts:
+            if plan.style not in scenes:
+                scenes[plan.style] = rendered(range(HELD_OUT_SEED, HELD_OUT_SEED + test), SIZE, plan.style)
+            each = psnr_of_each(model, scenes[plan.style])
+            psnr = dict(zip(psnr, (float(each.mean()), *mean_interval(each, bounds=(-np.inf, np.inf))), strict=True))
         rows.append(
             {
                 "generator": name,
@@ -175,7 +189,7 @@ def facts_table(names: Sequence[str] | None = None) -> pd.DataFrame:
                 "steps": plan.steps,
                 "seed": plan.seed,
                 "style": plan.style,
-                "psnr": facts.get("psnr_heldout_db", np.nan),
+                **psnr,
             }
         )
     return pd.DataFrame(rows)
@@ -220,12 +234,10 @@ def generator_claims(table: pd.DataFrame) -> list[Claim]:
     """Of ``06_train_generators``: the demo decoders are good enough that a fingerprint is more than blur."""
     decoders = table[table.generator.isin(list(DECODERS))]
     worst = decoders.loc[decoders.psnr.idxmin()]
-    return [
-        judge(
-            "every demo decoder reconstructs scenes it never saw with at least 25 dB",
-            "not stated for the paper's generators",
-            f"{worst.psnr:.1f} dB ({worst.generator}) to {decoders.psnr.max():.1f} dB, {len(decoders)} decoders",
-            bool(worst.psnr >= GOOD_PSNR),
-            "blur would be part of the fingerprint",
-        )
-    ]
+    text = f"every demo decoder reconstructs scenes it never saw with at least {GOOD_PSNR:g} dB"
+    told = "not stated for the paper's generators"
+    ours = f"{worst.psnr:.1f} dB [{worst.psnr_low:.1f}, {worst.psnr_high:.1f}] ({worst.generator}) to "
+    ours += f"{decoders.psnr.max():.1f} dB, {len(decoders)} decoders"
+    if worst.psnr_low < GOOD_PSNR <= worst.psnr_high:
+        return [Claim(text, told, ours, "undecided", f"the interval of {worst.generator} includes {GOOD_PSNR:g} dB")]
+    return [judge(text, told, ours, bool(worst.psnr >= GOOD_PSNR), "blur would be part of the fingerprint")]

@@ -177,7 +177,7 @@ def model_card(run: OwnFingerprint, data: str) -> str:
         *trained,
         f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides",
         "",
-        "| last encoding | accuracy | 95 % interval | AUC | 95 % interval | test images |",
+        "| last encoding | balanced accuracy | 95 % interval | AUC | 95 % interval | test images |",
         "|---|---|---|---|---|---|",
     ]
     lines += [

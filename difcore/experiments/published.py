@@ -18,7 +18,7 @@ from difcore.fingerprints import Fingerprint, import_official
 from difcore.images import list_images
 from difcore.paper import GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
 from difcore.residuals import ResidualSet, residuals_of
-from difcore.stats import as_row, auc, detection, wilson
+from difcore.stats import Detection, as_row, auc, detection
 
 RELATED = {("sd14", "mj"), ("mj", "sd14")}  # the lineage the paper reports among the generators with images
 
@@ -84,7 +84,8 @@ def detection_table(scores: Mapping[str, PublishedScores], seed: int = 0) -> pd.
     """The README's row of accuracies beside ours, for each encoding in ``scores`` ("native", "JPEG q95").
 
     Columns (fractions, except the paper's in %): generator, encoding, n_real, n_fake, accuracy by the paper's rule with
-    the *published* centres and its Wilson interval; AUC and its interval; accuracy with centres refitted leave-one-out;
+    the *published* centres (balanced, as all accuracies here) and its interval; accuracy_real, accuracy_fake; AUC and
+    its interval; accuracy with centres refitted leave-one-out;
     our mean correlations and the published ones; the paper's accuracy; seed (nothing here is random: it is recorded).
     """
     rows = []
@@ -94,13 +95,14 @@ def detection_table(scores: Mapping[str, PublishedScores], seed: int = 0) -> pd.
             real, fake = table.row(name, name)
             result = detection(real, fake, print_.threshold)
             rho, labels = torch.cat([real, fake]), torch.arange(len(real) + len(fake)) >= len(real)
-            right = int((leave_one_out_decisions(rho, labels) == labels).sum())
+            right = leave_one_out_decisions(rho, labels) == labels
+            loo = Detection(int(right[~labels].sum()), len(real), int(right[labels].sum()), len(fake), result.auc)
             mu_real, mu_fake = centres(rho, labels)
-            loo = wilson(right, len(rho))
             rows.append(
                 {
                     "generator": name, "encoding": encoding, **as_row(result),
-                    "accuracy_loo": right / len(rho), "accuracy_loo_low": loo[0], "accuracy_loo_high": loo[1],
+                    "accuracy_loo": loo.accuracy,
+                    "accuracy_loo_low": loo.interval[0], "accuracy_loo_high": loo.interval[1],
                     "mu_real": mu_real, "mu_fake": mu_fake,
                     "published_mu_real": print_.mu_real, "published_mu_fake": print_.mu_fake,
                     "paper_accuracy": README_ACCURACY[name], "seed": seed,

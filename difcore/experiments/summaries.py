@@ -9,11 +9,13 @@ import pandas as pd
 
 from difcore.cells import OK
 from difcore.experiments.detecting import good
+from difcore.inference import Estimate, nowhere, share_estimate, sum_estimate, t_estimate, widest
 from difcore.paper import paper_order
-from difcore.stats import mean_interval, wilson
+from difcore.stats import balanced_interval, mean_interval
 
 SETTING = ("generator", "fitted_on", "method", "filter", "prior", "n_train")
 MEAN = "mean"
+ENOUGH = 3  # generators, or draws, from which on their spread says how sure a mean is
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
@@ -22,10 +24,11 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns of the setting; ``seeds``; ``n_real``, ``n_fake``; ``accuracy`` with Wilson's interval for one test set
-        (accuracy_low, accuracy_high: what the images leave open); ``seeds_low``, ``seeds_high``: t interval of the
-        mean over the seeds (what the draws leave open; empty below two); ``auc``; for each further encoding
-        ``accuracy_jpeg_q95`` and ``auc_jpeg_q95``; ``status``, which also says which generators are absent.
+        Columns of the setting; ``seeds``; ``n_real``, ``n_fake``; ``accuracy``, the balanced one, with its interval for
+        one test set (accuracy_low, accuracy_high: what the images leave open); ``accuracy_real``, ``accuracy_fake``;
+        ``seeds_low``, ``seeds_high``: t interval of the mean over the seeds (what the draws leave open; empty below
+        two); ``auc``; for each further encoding ``accuracy_jpeg_q95`` and ``auc_jpeg_q95``; ``status``, which also
+        says which generators are absent.
     """
     by = [column for column in SETTING if column in table]
     rows = []
@@ -45,12 +48,14 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def means(rows: pd.DataFrame) -> dict[str, float]:
-    """Mean accuracy of repetitions with both its intervals, and mean AUC."""
-    accuracy, n = rows["accuracy"].mean(), int((rows["n_real"] + rows["n_fake"]).min())
-    low, high = wilson(round(accuracy * n), n)
-    found = {"accuracy": accuracy, "accuracy_low": min(low, accuracy), "accuracy_high": max(high, accuracy)}
+    """Mean accuracies of repetitions with both intervals of the balanced one, and mean AUC."""
+    real, fake = (float(rows[f"accuracy_{label}"].mean()) for label in ("real", "fake"))
+    n_real, n_fake = int(rows["n_real"].min()), int(rows["n_fake"].min())
+    low, high = balanced_interval(real * n_real, n_real, fake * n_fake, n_fake)
+    found = {"accuracy": (real + fake) / 2, "accuracy_low": low, "accuracy_high": high}
     seeds_low, seeds_high = mean_interval(rows["accuracy"])
-    return {**found, "seeds_low": seeds_low, "seeds_high": seeds_high, "auc": rows["auc"].mean()}
+    found |= {"accuracy_real": real, "accuracy_fake": fake, "seeds_low": seeds_low, "seeds_high": seeds_high}
+    return {**found, "auc": rows["auc"].mean()}
 
 
 def matrix(
@@ -84,17 +89,50 @@ def mean_of(table: pd.DataFrame, column: str, value: str = "accuracy") -> dict[s
     return matrix(table, column, value=value)[MEAN].to_dict()
 
 
-def paired_gap(table: pd.DataFrame, column: str, first: str, second: str) -> tuple[float, float, float]:
-    """Mean accuracy of ``first`` minus ``second`` over all (generator, seed) that both have, with its t interval.
+def paired_gap(table: pd.DataFrame, column: str, first: object, second: object, value: str = "accuracy") -> Estimate:
+    """Mean ``value`` of ``first`` minus that of ``second``, over the (generator, seed) that both have.
 
-    (nan, nan, nan) if there is no pair.
+    Draws on one generator are no independent evidence on generators: they are averaged first. With three generators or
+    more the interval is over generators; with fewer over the draws, and with fewer than three of those over the test
+    images, and ``basis`` says that it holds for these generators, or these fits, alone. Accuracies of all these were
+    measured on the same images, so no interval is narrower than what the images leave open.
+
+    NaN without an interval if there is no pair.
     """
-    part = good(table).pivot_table(index=["generator", "n_train", "seed"], columns=column, values="accuracy")
-    if not {first, second} <= set(part.columns):
-        return (np.nan,) * 3
-    gaps = (part[first] - part[second]).dropna()
-    low, high = mean_interval(gaps, bounds=(-1.0, 1.0))
-    return float(gaps.mean()) if len(gaps) else np.nan, low, high
+    part = good(table)
+    index = [name for name in ("generator", "n_train", "seed") if name != column and name in part]
+    cells = part.pivot_table(index=index, columns=column, values=value)
+    if not {first, second} <= set(cells.columns):
+        return Estimate(float("nan"), nowhere, "no pair")
+    gaps = (cells[first] - cells[second]).dropna()
+    by_generator, by_draw = (gaps.groupby(name).mean() for name in ("generator", "seed"))
+    count = f"{len(by_generator)} generator" + "s" * (len(by_generator) != 1)
+    if len(by_generator) >= ENOUGH:
+        spread = t_estimate(by_generator, count)
+    else:
+        spread = t_estimate(by_draw, f"{len(by_draw)} draws, {count} alone")
+    if value != "accuracy":
+        return spread
+    used = part.set_index(index).loc[gaps.index].reset_index()
+    images = sum_estimate(
+        [0.5, 0.5, -0.5, -0.5],
+        [e for name in (first, second) for e in class_estimates(used[used[column] == name])],
+        f"the test images, {count} and these fits alone",
+    )
+    if max(len(by_generator), len(by_draw)) < ENOUGH:
+        return images
+    return widest(spread, images)
+
+
+def class_estimates(rows: pd.DataFrame) -> tuple[Estimate, Estimate]:
+    """Mean accuracy of the reals and of the fakes, with intervals over the test images.
+
+    Generators may share their reals, so these count once; each has fakes of its own.
+    """
+    n_fake = rows.groupby("generator")["n_fake"].min().sum()
+    counts = {"accuracy_real": rows["n_real"].min(), "accuracy_fake": n_fake}
+    real, fake = (share_estimate(float(rows[name].mean()), int(n), f"{n} images") for name, n in counts.items())
+    return real, fake
 
 
 def bars(

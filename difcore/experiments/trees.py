@@ -21,10 +21,13 @@ from difcore.experiments.kin import (
     kin_evidence,
 )
 from difcore.experiments.published import score_release
+from difcore.experiments.verdicts import LIMIT_TUNED
 from difcore.experiments.verdicts_lineage import edge_claim
 from difcore.lineage import EdgeScores, Evidence, Pair, direction_share, edge_scores, evidence, family
 from difcore.paper import VARIANTS, WITH_IMAGES
 from difcore.release import locate
+
+TREES_TUNED = "the models' scenes and the trees' evidence were chosen by what these trees show on these models"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Tree:
         Whether an edge has to point the right way to be right.
     groups : dict of name to group
         A link is right within a group. A forest connects k members by k - 1 links: as many are true.
+    tuned : str
+        What of the method was chosen on these very models.
     """
 
     title: str
@@ -53,6 +58,7 @@ class Tree:
     true: list[Pair]
     directed: bool = False
     groups: dict[str, str] = field(default_factory=dict)
+    tuned: str = ""
 
     def pairs(self) -> list[Pair]:
         """(parent, child) of each edge."""
@@ -89,6 +95,7 @@ def decoder_trees(cross: Cross, draws: int = 1000, seed: int = 0) -> dict[str, T
     F_A of ``kin``. "forest": nothing is known; a link is true between parent and child.
     """
     first, direct = decoder_truth(cross.names)
+    tuned = TREES_TUNED if direct else ""
     founders = founders_of(cross.names)
     if not direct:
         direct = first = [(b, a) for a, b in VARIANTS.items() if {a, b} <= set(cross.names)]
@@ -98,12 +105,14 @@ def decoder_trees(cross: Cross, draws: int = 1000, seed: int = 0) -> dict[str, T
     return {
         "detection": Tree(
             "base models known, cross-detection", f"{text}, by DIF fingerprints against real images", plain,
-            family(plain, founders), first, True,
+            family(plain, founders), first, True, tuned=tuned,
         ),
-        "founders": Tree("base models known, whitened F_A", text, kin, family(kin, founders), first, True),
+        "founders": Tree(
+            "base models known, whitened F_A", text, kin, family(kin, founders), first, True, tuned=tuned
+        ),
         "forest": Tree(
             "nothing known, whitened F_A", "Without known base models, parents and children are linked",
-            kin, family(kin), direct, False,
+            kin, family(kin), direct, False, tuned=tuned,
         ),
     }  # fmt: skip
 
@@ -115,7 +124,8 @@ def checkpoint_trees(cross: Cross, draws: int = 1000, seed: int = 0) -> dict[str
     runs = {name: model_of(name) for name in late}
     title = "converged checkpoints of the ProGANs"
     text = "Converged checkpoints of one training run are linked, those of different runs are not"
-    return {"progans": Tree(title, text, found, family(found), [], groups=runs)}
+    tuned = TREES_TUNED if all(name.startswith("demo-") for name in cross.fits["generator"]) else ""
+    return {"progans": Tree(title, text, found, family(found), [], groups=runs, tuned=tuned)}
 
 
 def published_trees(release: Path | str, denoiser: Denoiser, draws: int = 1000, seed: int = 0) -> dict[str, Tree]:
@@ -127,7 +137,9 @@ def published_trees(release: Path | str, denoiser: Denoiser, draws: int = 1000, 
     text = (
         "Midjourney is linked to Stable Diffusion 1.4, of which it is held to be a fine-tuned version, and nothing else"
     )
-    return {"published": Tree("published fingerprints", text, found, family(found), [("sd14", "mj")])}
+    return {
+        "published": Tree("published fingerprints", text, found, family(found), [("sd14", "mj")], tuned=LIMIT_TUNED)
+    }
 
 
 def tree_claims(trees: Sequence[Tree]) -> list[Claim]:
@@ -135,7 +147,7 @@ def tree_claims(trees: Sequence[Tree]) -> list[Claim]:
     claims = []
     for tree in trees:
         direction = direction_share(tree.found, tree.true) if len(tree.true) > 1 else None
-        claims.append(edge_claim(f"{tree.claim} ({tree.title})", tree.scores(), direction))
+        claims.append(replace(edge_claim(f"{tree.claim} ({tree.title})", tree.scores(), direction), tuned=tree.tuned))
     return claims
 
 

@@ -1,7 +1,8 @@
 """The supplement's claims on detection beside what was measured: Tables A to C, Figures B to E, methods.
 
 Orderings are tested on whatever was measured, demo images too, and the verdict's text says on what. Sizes ("5 points")
-are compared on the paper's generators alone.
+are compared on the paper's generators alone. All accuracies are balanced. Claims carry p-values: a notebook passes its
+list through ``verdicts.corrected``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,19 @@ import pandas as pd
 from difcore.artefacts import Claim
 from difcore.cells import OK
 from difcore.experiments.detecting import good
-from difcore.experiments.summaries import MEAN, matrix, mean_of, paired_gap
-from difcore.experiments.verdicts import judge, judge_gap, percent
+from difcore.experiments.summaries import ENOUGH, MEAN, matrix, mean_of, paired_gap
+from difcore.experiments.verdicts import (
+    FINDS,
+    area_of,
+    decide,
+    judge,
+    judge_above,
+    judge_best,
+    judge_gap,
+    judge_near,
+    percent,
+)
+from difcore.inference import Estimate, page_trend, sum_estimate, two_sided
 from difcore.paper import (
     CLAIMS,
     DISPLAY,
@@ -31,6 +43,7 @@ from difcore.paper import (
 )
 
 HIGH_PASS, DNCNN = "Gaussian high-pass", "DnCNN"
+AROUND = 3.0  # points: "about 5" is 2 to 8, "stable" within these
 CLOSE = 2.0  # points: less than this is "similar"; the paper's own two values differ by 0.9 (printed) or 0.5
 
 
@@ -39,10 +52,10 @@ def unmeasured(text: str, paper: str | float | None, why: str) -> Claim:
     return Claim(text, paper, None, "not comparable", why)
 
 
-def points(gap: tuple[float, float, float]) -> str:
-    """A difference of fractions in points, with its interval over generators and seeds if there is one."""
-    mean, low, high = (100 * x for x in gap)
-    return f"{mean:+.1f} points" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
+def points(gap: Estimate) -> str:
+    """A difference of fractions in points, with its interval if there is one, and over what that is."""
+    mean, low, high = (100 * x for x in (gap.value, *gap.interval))
+    return f"{mean:+.1f} points" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}] over {gap.basis}")
 
 
 def filter_claims(table: pd.DataFrame, data: str) -> list[Claim]:
@@ -61,17 +74,17 @@ def filter_claims(table: pd.DataFrame, data: str) -> list[Claim]:
         if not {HIGH_PASS, DNCNN} <= set(means):
             claims.append(unmeasured(text, paper, "not in this grid"))
             continue
-        gap = paired_gap(part, "filter", HIGH_PASS, DNCNN)
-        ours = f"{percent(means[HIGH_PASS])} against {percent(means[DNCNN])}, {points(gap)}"
-        better = (-gap[0], -gap[2], -gap[1])
-        claims.append(judge_gap(text, paper, ours, better, "the high-pass is not worse here"))
-    best = mean_of(table[table["filter"] == DNCNN], "method")
+        gap = paired_gap(part, "filter", DNCNN, HIGH_PASS)
+        ours = f"{percent(means[HIGH_PASS])} against {percent(means[DNCNN])}, DnCNN {points(gap)}"
+        claims.append(judge_gap(text, paper, ours, gap, "it is better with it here"))
+    part = table[table["filter"] == DNCNN]
+    best = mean_of(part, "method")
     text = f"With DnCNN, DIF is better than Marra18 and Joslin20 (on {data})"
     paper = ", ".join(f"{method} {printed[DNCNN]} %" for method, printed in TABLE_A.items())
     if not set(TABLE_A) <= set(best):
         return [*claims, unmeasured(text, paper, "not in this grid")]
-    ours, others = listed(best), max(best[m] for m in TABLE_A if m != "DIF")
-    return [*claims, judge(text, paper, ours, best["DIF"] > others, "another method is as good or better here")]
+    gaps = [paired_gap(part, "method", "DIF", other) for other in TABLE_A if other != "DIF"]
+    return [*claims, judge_best(text, paper, listed(best), gaps, "another method is better here")]
 
 
 def listed(values: Mapping[str, float]) -> str:
@@ -104,20 +117,21 @@ def architecture_claims(table: pd.DataFrame, borders: pd.DataFrame, data: str) -
     close = f"D-Net performs similarly to U-Net: within {CLOSE:g} points (on {data})"
     if not set(TABLE_C) <= set(means):
         return [unmeasured(text, printed, "not all four were measured") for text in (worst, close)]
-    gap = 100 * (means["D-Net"] - means["U-Net"])
+    gaps = [paired_gap(table, "prior", other, "C-Net") for other in TABLE_C if other != "C-Net"]
+    near = paired_gap(table, "prior", "D-Net", "U-Net")
     claims = [
-        judge(worst, printed, listed(means), min(means, key=lambda k: means[k]) == "C-Net", "another one is worse"),
-        judge(
-            close, f"{TABLE_C_MEAN['U-Net']} % and {TABLE_C_MEAN['D-Net']} %",
-            points(paired_gap(table, "prior", "D-Net", "U-Net")), abs(gap) <= CLOSE, "they differ by more",
+        judge_best(worst, printed, listed(means), gaps, "another one is worse"),
+        judge_near(
+            close, f"{TABLE_C_MEAN['U-Net']} % and {TABLE_C_MEAN['D-Net']} %", points(near), near, 0.0, CLOSE / 100,
+            "they differ by more",
         ),
     ]  # fmt: skip
+    return [*claims, *boundary_claims(table, borders[borders["status"] == OK], data)]
+
+
+def boundary_claims(table: pd.DataFrame, borders: pd.DataFrame, data: str) -> list[Claim]:
+    """The two claims of A.4 on the generator with the most boundary artefacts."""
     values = matrix(table, "prior").drop(columns=MEAN)
-    return [*claims, *boundary_claims(values, borders[borders["status"] == OK], data)]
-
-
-def boundary_claims(values: pd.DataFrame, borders: pd.DataFrame, data: str) -> list[Claim]:
-    """The two claims of A.4 on the generator with the most boundary artefacts; ``values``: prior by generator."""
     share = borders.set_index("generator")["border"].reindex(values.columns).dropna()
     least = f"C-Net loses least where boundary artefacts dominate (on {data})"
     u1 = "U1-Net loses about 5 points where boundary artefacts dominate"
@@ -125,18 +139,24 @@ def boundary_claims(values: pd.DataFrame, borders: pd.DataFrame, data: str) -> l
     told = f"{paper_loss:.1f} points on GLIDE; yet {min(losses().values()):.1f} on DALL·E-Mini"
     if len(share) < 2:
         return [unmeasured(text, told, "needs two generators") for text in (least, u1)]
-    where, loss = share.idxmax(), 100 * (values.loc["U-Net"] - values.loc["C-Net"])
+
+    def loss_of(prior: str, name: str) -> Estimate:
+        return paired_gap(table[table["generator"] == name], "prior", "U-Net", prior)
+
+    where, loss = share.idxmax(), {name: loss_of("C-Net", name) for name in share.index}
     ours = f"most at the border: {label(where)} ({share[where]:.1f} times the inside's energy); losses in points: " + (
-        ", ".join(f"{label(name)} {loss[name]:.1f}" for name in share.index)
+        ", ".join(f"{label(name)} {100 * found.value:.1f}" for name, found in loss.items())
     )
-    first = judge(least, told, ours, loss[share.index].idxmin() == where, "it loses less on another generator")
-    fall = 100 * (values.loc["U-Net", where] - values.loc["U1-Net", where])
-    seen = f"{fall:.1f} points on {label(where)}"
+    more = [sum_estimate([1, -1], [loss[n], loss[where]], loss[n].basis) for n in share.index if n != where]
+    first = judge_best(least, told, ours, more, "it loses less on another generator")
+    fall = loss_of("U1-Net", where)
+    seen = f"{points(fall)} on {label(where)}"
     if where not in DISPLAY:
         why = "a size, of a generator that is not the paper's"
         return [first, Claim(u1, f"{TABLE_C_U1_LOSS:g} points on GLIDE", seen, "not comparable", why)]
-    near = abs(fall - TABLE_C_U1_LOSS) <= CLOSE
-    return [first, judge(u1, f"{TABLE_C_U1_LOSS:g} points on GLIDE", seen, near, f"not within {CLOSE:g} points of it")]
+    size, within = TABLE_C_U1_LOSS / 100, CLOSE / 100
+    why = f"not within {CLOSE:g} points of it"
+    return [first, judge_near(u1, f"{TABLE_C_U1_LOSS:g} points on GLIDE", seen, fall, size, within, why)]
 
 
 def losses() -> dict[str, float]:
@@ -148,35 +168,48 @@ def size_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     """Of Figs. B and C: stable down to N_S = 128, where most models lose about 5 points; more images never hurt."""
     part = good(table)
     part = part[part["method"] == "DIF"]
-    curves = part.groupby(["generator", "n_train"])["accuracy"].mean().unstack("n_train")
-    text = f"Accuracy is stable above N_S = {LOW_SAMPLES}, and most models lose about {LOW_SAMPLES_DROP:g} points there"
+    text = f"Accuracy is stable above N_S = {LOW_SAMPLES}, and models lose about {LOW_SAMPLES_DROP:g} points there"
     paper = f"{LOW_SAMPLES_DROP:g} points at N_S = {LOW_SAMPLES} for the majority"
-    sizes = sorted(curves.columns)
-    if not sizes:
+    sizes = sorted(part["n_train"].unique())
+    if not len(sizes):
         return [unmeasured(text, paper, "no cell has a result")]
-    curves = curves.dropna(axis=0, subset=[sizes[0], sizes[-1]])
+    order = order_claim(part, data)
     small, large = sizes[0], sizes[-1]
-    falls = 100 * (curves[large] - curves[small])
-    shown = ", ".join(f"{label(name)} {fall:.1f}" for name, fall in falls.items())
-    order = judge(
-        f"The fewer training images, the lower the accuracy (on {data})",
-        "falls from N_S = 128 down",
-        f"points lost from N_S = {large} to {small}: {shown or 'no generator has both'}",
-        bool(len(falls) and (falls > 0).all()),
-        "it does not fall for every generator",
-    )
     if LOW_SAMPLES not in sizes or large <= LOW_SAMPLES:
         why = f"the grid goes from N_S = {small} to {large}, so there is no larger N_S to compare {LOW_SAMPLES} with"
-        return [
-            Claim(text, paper, f"mean at N_S = {large}: {percent(curves[large].mean())}", "not comparable", why),
-            order,
-        ]
-    drop = 100 * (curves[large] - curves[LOW_SAMPLES])
-    above = curves[[n for n in sizes if n > LOW_SAMPLES]]
-    spread = 100 * (above.max(axis=1) - above.min(axis=1))
-    holds = bool(((drop - LOW_SAMPLES_DROP).abs() <= 3).mean() > 0.5 and (spread <= 3).mean() > 0.5)
-    ours = f"median drop {drop.median():.1f} points, median spread above {spread.median():.1f}, {len(drop)} generators"
-    return [judge(text, paper, ours, holds, "not within 3 points of it for most"), order]
+        mean = part.loc[part["n_train"] == large, "accuracy"].mean()
+        return [Claim(text, paper, f"mean at N_S = {large}: {percent(mean)}", "not comparable", why), order]
+    drop = paired_gap(part, "n_train", large, LOW_SAMPLES)
+    above = [n for n in sizes if n > LOW_SAMPLES]
+    rise = paired_gap(part, "n_train", above[-1], above[0])
+    ours = f"from N_S = {large} to {LOW_SAMPLES}: {points(drop)}" + (
+        f"; from {above[-1]} to {above[0]}: {points(rise)}" if len(above) > 1 else ""
+    )
+    why = f"not within {AROUND:g} points of it"
+    verdicts = [judge_near(text, paper, ours, drop, LOW_SAMPLES_DROP / 100, AROUND / 100, why)]
+    if len(above) > 1:
+        verdicts.append(judge_near(text, paper, ours, rise, 0.0, AROUND / 100, why))
+    order_of = ("does not hold", "undecided", "holds")  # both parts are needed
+    return [min(verdicts, key=lambda claim: (order_of.index(claim.verdict), -(claim.p or 0.0))), order]
+
+
+def order_claim(part: pd.DataFrame, data: str) -> Claim:
+    """Accuracy rises with N_S, by a trend test over all its points; a curve for each generator, or each draw."""
+    text = f"The fewer training images, the lower the accuracy (on {data})"
+    paper, wide = "falls from N_S = 128 down", {"columns": "n_train", "values": "accuracy"}
+    by_generator, by_draw = (part.pivot_table(index=key, **wide).dropna() for key in ("generator", "seed"))
+    sizes = list(by_generator.columns)
+    if len(sizes) < 2 or not len(by_generator):
+        return unmeasured(text, paper, "no generator has two N_S")
+    curves, basis = by_generator, f"{len(by_generator)} generators"
+    if len(by_generator) < ENOUGH and len(by_draw) > len(by_generator):
+        curves, basis = by_draw, f"{len(by_draw)} draws, {len(by_generator)} generators alone"
+    falls = 100 * (by_generator[sizes[-1]] - by_generator[sizes[0]])
+    shown = ", ".join(f"{label(name)} {fall:.1f}" for name, fall in falls.items())
+    rises, falling = page_trend(curves.to_numpy())
+    ours = f"points lost from N_S = {sizes[-1]} to {sizes[0]}: {shown}; {len(sizes)} N_S"
+    p = two_sided(rises, falling)
+    return decide(text, paper, ours, rises < falling, p, "it rises with fewer images", f"{basis} (Page's L)")
 
 
 def consistency_claims(table: pd.DataFrame, data: str) -> list[Claim]:
@@ -184,23 +217,25 @@ def consistency_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     part = good(table)
     text, paper = CLAIMS["low_sample_spread"].text, "box plots (S Fig. D), not readable as numbers"
     names = [method for method in FIG_D_METHODS if method in set(part["method"])]
-    if "DIF" not in names or len(names) < 2:
-        return [unmeasured(text, paper, "needs DIF and another method")]
-    spread = part.groupby(["method", "generator"])["accuracy"].std().groupby("method").mean()
-    median = part.groupby(["method", "generator"])["accuracy"].median().groupby("method").mean()
-    others = [name for name in names if name != "DIF"]
     draws = part["seed"].nunique()
+    if "DIF" not in names or len(names) < 2 or draws < 2:
+        return [unmeasured(text, paper, "needs two draws of DIF and of another method")]
+    groups = part.groupby(["method", "generator"])["accuracy"]
+    spread, median = (values.groupby("method").mean() for values in (groups.std(), groups.median()))
+    # Brown and Forsythe's comparison of spreads: distances from the median, as if they were the measurements.
+    distances = table.assign(distance=(part["accuracy"] - groups.transform("median")).abs())
+    others = [name for name in names if name != "DIF"]
+    wider = [paired_gap(distances, "method", "DIF", name, "distance") for name in others]
+    better = [paired_gap(table, "method", "DIF", name) for name in others]
     spreads = ", ".join(f"{name} {100 * spread[name]:.1f}" for name in names)
     return [
-        judge(
+        judge_best(
             f"DIF is less consistent than {', '.join(others)} over {draws} draws (on {data})", paper,
-            f"standard deviation in points: {spreads}", bool(spread["DIF"] > spread[others].max()),
-            "another method spreads as much or more",
+            f"standard deviation in points: {spreads}", wider, "another method spreads more",
         ),
-        judge(
-            f"The ranking holds: DIF has the highest median accuracy (on {data})", paper,
-            f"medians: {listed(median[names].to_dict())}", bool(median["DIF"] > median[others].max()),
-            "another method has as high a median",
+        judge_best(
+            f"The ranking holds: DIF is the most accurate (on {data})", paper,
+            f"medians: {listed(median[names].to_dict())}", better, "another method is better",
         ),
     ]  # fmt: skip
 
@@ -215,28 +250,34 @@ def method_claims(table: pd.DataFrame, data: str) -> list[Claim]:
         gap = paired_gap(table, "method", "DIF", name)
         ours = f"{percent(means['DIF'])} against {percent(means[name])}, {points(gap)}"
         text = f"DIF is better than {name} trained on the same images (on {data})"
-        claims.append(judge_gap(text, CLAIMS["few_samples"].text, ours, gap, "it is not, here"))
+        claims.append(judge_gap(text, CLAIMS["few_samples"].text, ours, gap, "it is worse here"))
     return claims or [unmeasured(CLAIMS["few_samples"].text, None, "needs DIF and another method")]
 
 
 def variant_claims(table: pd.DataFrame, parents: Mapping[str, str], data: str) -> list[Claim]:
     """Of Fig. E: a fine-tuned child's images carry its parent's fingerprint, an unrelated parent's images do not.
 
-    ``parents``: child to parent.
+    ``parents``: child to parent. The bar is an AUC of .75, or what the unrelated model reaches and .05 more.
     """
-    rows = good(table).groupby(["generator", "fitted_on"])["auc"].mean()
+    columns = ["auc", "n_real", "n_fake"]
+    rows = (
+        good(table).groupby(["generator", "fitted_on"])[columns].agg({"auc": "mean", "n_real": "min", "n_fake": "min"})
+    )
     claims = []
     for child, parent in parents.items():
         if (child, parent) not in rows.index:
             continue
-        value, own = rows[(child, parent)], rows.get((child, child), np.nan)
-        others = {a: auc for (a, b), auc in rows.items() if b == parent and a not in (parent, *parents)}
+        found = area_of(rows.loc[(child, parent)])
+        own = rows["auc"].get((child, child), np.nan)
+        others = {a: auc for (a, b), auc in rows["auc"].items() if b == parent and a not in (parent, *parents)}
         most = max(others.values(), default=0.5)
         text = f"{label(parent)}'s fingerprint finds images of {label(child)}, fine-tuned from it (on {data})"
-        ours = f"AUC {value:.3f}; the child's own {own:.3f}; " + (
+        low, high = found.interval
+        ours = f"AUC {found.value:.3f} [{low:.3f}, {high:.3f}]; the child's own {own:.3f}; " + (
             f"on unrelated {label(max(others, key=lambda k: others[k]))} {most:.3f}" if others else "no unrelated model"
         )
         told = "MJ is identified as a fine-tuned SD 1.4 (abstract, summary)"
-        why = "AUC below .75" if value < 0.75 else "an unrelated model's images are found as well"
-        claims.append(judge(text, told, ours, bool(value >= 0.75 and value > most + 0.05), why))
+        bar = max(FINDS, most + 0.05)
+        why = f"AUC below {FINDS}" if bar == FINDS else "an unrelated model's images are found as well"
+        claims.append(judge_above(text, told, ours, found, bar, why))
     return claims or [unmeasured("A child's images carry its parent's fingerprint", None, "no pair has a result")]
