@@ -72,19 +72,25 @@ class Installed:
         return {str(p.relative_to(self.site)): sha256_file(p) for p in sorted(self.site.rglob("*")) if p.is_file()}
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in an environment of its own, which takes the dependencies from this one."""
-    home = tmp_path_factory.mktemp("elsewhere")
+def install(wheel: Path, home: Path) -> tuple[Path, Path]:
+    """Interpreter and packages' folder of an environment with a wheel in it, and this one's packages beside it."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
     python = home / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    site = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-                               capture_output=True, text=True, check=True).stdout.strip())  # fmt: skip
+    where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip())
     # A folder named in a .pth file is searched, but .pth files in it do nothing: no editable install comes along.
     paths = dict.fromkeys(sysconfig.get_path(key) for key in ("purelib", "platlib"))
     (site / "dependencies.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
     options = ("--no-deps", "--no-index", "--disable-pip-version-check", "--quiet")
     subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", *options, wheel], check=True)
+    return python, site
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel, installed where nothing may be written."""
+    home = tmp_path_factory.mktemp("elsewhere")
+    python, site = install(wheel, home)
     for path in site.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     folder = home / "mein Ordner für Bilder 画像"
@@ -106,6 +112,17 @@ def test_the_wheel_holds_what_the_package_reads(wheel: Path) -> None:
     assert shipped | modules <= names
     assert {name.split("/")[0] for name in names} == {"difcore", wheel.name.rsplit("-", 3)[0] + ".dist-info"}
     assert wheel.stat().st_size < 100e6
+
+
+def test_an_editable_install_reads_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    project = wheel.parent / "project"
+    (tmp_path / "built").mkdir()
+    python, _ = install(build("editable", project, tmp_path / "built"), tmp_path)
+    code = "import difcore.paper as paper; print(len(paper.fig_h()), paper.DATA_DIR)"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    answer = subprocess.run([python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                            check=False)  # fmt: skip
+    assert (answer.returncode, answer.stdout.split()) == (0, ["20", str(project / "data")]), answer.stderr
 
 
 def test_every_module_can_be_imported_there(installed: Installed) -> None:
