@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import platform
@@ -17,82 +16,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import difcore
+from difcore.claims import TUNED as TUNED
+from difcore.claims import VERDICTS as VERDICTS
+from difcore.claims import Claim as Claim
+from difcore.claims import claims_table as claims_table
+from difcore.failures import CellsFailed, failure_of, qualified
+from difcore.failures import NeedsData as NeedsData
 from difcore.files import PROJECT_DIR, atomic_json, atomic_text, atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERDICTS = ("holds", "does not hold", "undecided", "consistent", "not comparable")
-TUNED = "tuned on this data"
 PNG_DPI = 200
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-
-class NeedsData(RuntimeError):
-    """Data that this machine does not have; the batch reports the notebook as skipped, not as failed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One statement of the paper beside our measurement of it.
-
-    Attributes
-    ----------
-    text : str
-        The statement, in a sentence.
-    paper, ours : str, number or None
-        The published value and ours, in the units ``text`` names; None where there is no value.
-    verdict : str
-        "holds" or "does not hold": decided by the data. "undecided": they allow both. "consistent": they do not
-        contradict it, which with few images is not much. "not comparable": nothing to compare.
-    why : str
-        The reason for the verdict; required unless it is "holds".
-    p : float, optional
-        Of the test that decided, two-sided: claims of one notebook that have one are corrected together
-        (``experiments.verdicts.corrected``).
-    tuned : str
-        What was chosen on the very data that the claim is measured on; the verdict then says so.
-    open : {"undecided", "consistent"}
-        The verdict where ``p`` does not decide.
-
-    Raises
-    ------
-    ValueError
-        For an unknown verdict, or one other than "holds" without a reason.
-    """
-
-    text: str
-    paper: str | float | None
-    ours: str | float | None
-    verdict: str
-    why: str = ""
-    p: float | None = None
-    tuned: str = ""
-    open: str = "undecided"
-
-    def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
-        if self.verdict != "holds" and not self.why:
-            raise ValueError(f"verdict {self.verdict!r} needs a reason (why=...)")
-
-    def record(self) -> dict[str, Any]:
-        """What is kept and shown of it; without ``p`` and ``tuned`` where it has none."""
-        always = {key: getattr(self, key) for key in ("text", "paper", "ours", "verdict", "why")}
-        return always | {key: value for key in ("p", "tuned") if (value := getattr(self, key)) not in (None, "")}
-
-
-def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """The claims as a table with columns claim, paper, ours, verdict, why; one row each.
-
-    Beside the verdict stands that something was tuned on the data, in the reason what.
-    """
-    columns = ["claim", "paper", "ours", "verdict", "why"]
-    table = pd.DataFrame([claim.record() | {"claim": claim.text} for claim in claims], columns=columns)
-    tuned = [claim.tuned for claim in claims]
-    table["verdict"] += [f" ({TUNED})" if what else "" for what in tuned]
-    table["why"] = ["; ".join(filter(None, pair)) for pair in zip(table["why"], tuned, strict=True)]
-    return table
 
 
 def versions() -> dict[str, str]:
@@ -197,6 +133,8 @@ def save_artefact(
 ) -> Path:
     """Write one artefact's tables, figures, claims and record into ``output_dir``, each file whole or not at all.
 
+    Claims beside a table with cells that failed are recorded as not comparable.
+
     Parameters
     ----------
     output_dir : path
@@ -227,6 +165,8 @@ def save_artefact(
     ------
     ValueError
         For a key that is no plain file name.
+    CellsFailed
+        If cells of a table failed; all was written before.
     """
     for key in (*tables, *figures):
         if not _KEY.fullmatch(key):
@@ -238,7 +178,8 @@ def save_artefact(
         _save_table(table, folder / f"{key}.csv")
     for key, figure in figures.items():
         _save_figure(figure, folder / key)
-    atomic_json(folder / "claims.json", [plain(claim.record()) for claim in claims])
+    failed = failure_of(tables.values())
+    atomic_json(folder / "claims.json", [plain(claim.record()) for claim in qualified(claims, failed)])
     record = {
         "name": name,
         "parameters": parameters,
@@ -253,4 +194,6 @@ def save_artefact(
         "figures": list(figures),
     }
     atomic_json(folder / "run.json", plain(record))
+    if failed:
+        raise CellsFailed(failed)
     return folder

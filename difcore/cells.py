@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +25,13 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 import difcore
-from difcore.artefacts import plain
+from difcore.artefacts import NeedsData, plain
 from difcore.cache import keep, optional_folder
+from difcore.failures import FAILED, OK, failure_of
 from difcore.files import atomic_json, sha256_bytes
 from difcore.leakage import LeakageError
 from difcore.source_digest import code_digest
 
-OK = "ok"
 Work = Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -79,10 +81,10 @@ def compute(work: Work, data: Any, cell: Cell) -> dict[str, Any]:
         record["row"] = dict(work(data, cell.values))
     except LeakageError:
         raise
-    except NotEnough as error:
+    except (NotEnough, NeedsData) as error:
         record["status"] = str(error)
     except Exception as error:  # whatever it is, the other cells are worth having
-        record["status"] = f"failed: {type(error).__name__}: {error}"
+        record |= {"status": f"{FAILED}{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
     record["seconds"] = round(time.perf_counter() - started, 3)
     return plain(record)
 
@@ -127,7 +129,8 @@ def run_cells(
     Returns
     -------
     DataFrame
-        The cells' values, the rows' values, ``seconds`` and ``status``: "ok", or why the cell has no result.
+        The cells' values, the rows' values, ``seconds`` and ``status``: "ok", or why the cell has no result:
+        what data it lacks, or "failed: " and the error. The first failed one's traceback is printed on stderr.
 
     Raises
     ------
@@ -151,8 +154,11 @@ def run_cells(
                     keep(partial(atomic_json, path, record))
                 bar.update()
     bar.close()
-    rows = [row_of(record) for record in records if record is not None]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame([row_of(record) for record in records if record is not None])
+    if line := failure_of([table]):
+        first = next((record["traceback"] for record in records if record and "traceback" in record), "")
+        print(f"{first}{line}", file=sys.stderr)
+    return table
 
 
 @dataclass(frozen=True)
@@ -166,10 +172,10 @@ def load_or_fail(load: Callable[[str], Any], name: str) -> Any:
     """What ``load`` gives, or a Failure that says why it does not."""
     try:
         return load(name)
-    except NotEnough as error:
+    except (NotEnough, NeedsData) as error:
         return Failure(str(error))
     except Exception as error:  # a generator whose images cannot be read must not stop the others
-        return Failure(f"failed: {type(error).__name__}: {error}")
+        return Failure(f"{FAILED}{type(error).__name__}: {error}")
 
 
 def fail(failure: Failure, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -19,18 +18,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets.config import Config
 
 from difcore.artefacts import NeedsData, artefact_files, clear_artefacts, plain, read_record, versions
 from difcore.cache import cache_root
-from difcore.files import DATA_DIR, PROJECT_DIR, atomic_json, atomic_text, sha256_bytes, sha256_file
+from difcore.executed import ANSI, failed_cells, render
+from difcore.failures import CellsFailed
+from difcore.files import DATA_DIR, PROJECT_DIR, atomic_json, sha256_bytes, sha256_file
 from difcore.release import locate
 
-PROGRESS_BAR = re.compile(r"\d+%\|")  # what tqdm's widget says where widgets cannot be shown
+if TYPE_CHECKING:
+    from papermill.exceptions import PapermillExecutionError
+
 SOCKET_PATH = 103  # bytes that a Unix socket's path may have: 107 on Linux, 103 on macOS
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,29 +189,20 @@ def execute(job: Job) -> dict[str, Any]:
         if error.ename == NeedsData.__name__:
             outcome |= {"status": "skipped", "reason": str(error.evalue)}
         else:
-            text = ANSI.sub("", "\n".join(error.traceback))
-            outcome |= {"status": "failed", "reason": f"{error.ename}: {error.evalue}", "traceback": text}
+            outcome |= failure(error, output / "executed.ipynb")
     render(output / "executed.ipynb")
     return outcome
 
 
-def render(executed: Path) -> Path:
-    """Write ``executed``.html beside an executed notebook: one page that opens offline."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    document = nbformat.read(executed, as_version=4)
-    document.metadata.pop("widgets", None)
-    for cell in document.cells:
-        for output in cell.get("outputs", []):
-            # A widget needs a kernel; the page says so where the notebook would show it. Progress bars are over.
-            if output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None):
-                bar = PROGRESS_BAR.search("".join(output["data"].get("text/plain", "")))
-                notice = "" if bar else "<em>Widget: open the notebook in Jupyter to use it.</em>"
-                output["data"] = {"text/html": notice}
-    page, _ = HTMLExporter(embed_images=True).from_notebook_node(document)
-    page = re.sub(r"<script[^>]*\bsrc=[^>]*>\s*</script>", "", page)  # MathJax, RequireJS: from the network
-    return atomic_text(executed.with_suffix(".html"), page)
+def failure(error: PapermillExecutionError, executed: Path) -> dict[str, str]:
+    """Status, reason and traceback of a notebook that raised: those of cells that failed before, not of their echo."""
+    text, reason = ANSI.sub("", "\n".join(error.traceback)), f"{error.ename}: {error.evalue}"
+    cause, first = failed_cells(executed)
+    if error.ename == CellsFailed.__name__:
+        reason, text = str(error.evalue), first or text
+    elif cause:
+        reason, text = f"{cause} (then {reason})", f"{first}\n\n{text}".strip()
+    return {"status": "failed", "reason": reason, "traceback": text}
 
 
 def _exit_with_parent() -> None:

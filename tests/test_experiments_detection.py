@@ -25,6 +25,7 @@ from difcore.experiments.pools import MIN_TEST, Pool, Sets, divide, make_pool, w
 from difcore.experiments.sources import Source, folder_sources
 from difcore.experiments.summaries import bars, matrix, mean_of, over_seeds, paired_gap
 from difcore.experiments.verdicts import corrected, judge_best, judge_gap, judge_near
+from difcore.failures import CellsFailed
 from difcore.files import PROJECT_DIR
 from difcore.images import FolderError, ImageError, through_jpeg
 from difcore.inference import t_estimate
@@ -328,7 +329,8 @@ def test_cells_of_one_table_serve_another(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("difcore.methods.fit", never)
     second = comparisons.filter_selection(both, 12, [0], [FILTER], ["marra18"])
     pd.testing.assert_frame_equal(first, second)
-    assert comparisons.detection_table(both, 13, [0], ["marra18"])["status"][0].startswith("failed: AssertionError")
+    with pytest.raises(CellsFailed, match="1 of 1 cells failed: AssertionError: computed again"):
+        comparisons.detection_table(both, 13, [0], ["marra18"])
 
 
 # Summaries and claims

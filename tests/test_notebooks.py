@@ -90,9 +90,9 @@ ROWS = {  # of every table
     "21_fig_F_cross_detection_progan_t": {"cross_detection": 36, "fits": 6},
     "22_fig_G_checkpoints": {"changes": None},
     "23_fig_H_cross_detection_progans": {"cross_detection": 9, "blocks": 4, "fits": 3},
-    "24_fig_I_cross_correlation_FA": {"cross_correlation": 9, "test": 1},
-    "25_fig_J_cross_correlation_FE": {"cross_correlation": 9, "tests": None},
-    "26_lineage_tree": {"edges": None, "cross_detection": 9},
+    "24_fig_I_cross_correlation_FA": {"cross_correlation": 9, "test": 1, "fits": 3},
+    "25_fig_J_cross_correlation_FE": {"cross_correlation": 9, "tests": None, "fits": 3},
+    "26_lineage_tree": {"edges": None, "cross_detection": 9, "fits": 3},
     "27_train_progan": {"changes": None},
 }
 FIGURES = {

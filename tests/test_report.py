@@ -124,6 +124,25 @@ def test_the_page_shows_every_outcome(tmp_path: Path) -> None:
         assert expected in text, expected
 
 
+def test_what_failed_and_why_is_on_the_first_screen(tmp_path: Path) -> None:
+    folder = write_outputs(tmp_path)
+    head = build_report(tmp_path, "demo").read_text(encoding="utf-8").split("<nav")[0]
+    assert '<a href="#01_bad">Title of 01_bad</a> failed: KeyError: &#39;plumbus&#39;' in head
+    assert "Still running" not in head and "was stopped" not in head
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for state, told in (("running", "Still running"), ("stopped by SIGTERM", "The batch was stopped by SIGTERM")):
+        atomic_json(folder / "summary.json", summary | {"state": state})
+        assert told in build_report(tmp_path, "demo").read_text(encoding="utf-8").split("<nav")[0]
+
+
+def test_what_a_stopped_notebook_left_half_is_left_out(tmp_path: Path) -> None:
+    folder = write_outputs(tmp_path)
+    (folder / "00_good" / "bars.png").unlink()
+    (folder / "00_good" / "accuracy.csv").write_text("", encoding="utf-8")
+    text = build_report(tmp_path, "demo").read_text(encoding="utf-8")
+    assert "bars.png" not in text and "accuracy.csv" in text
+
+
 @pytest.mark.parametrize("profile", ["demo", "paper"])
 def test_demo_data_is_labelled(tmp_path: Path, profile: str) -> None:
     write_outputs(tmp_path, profile)

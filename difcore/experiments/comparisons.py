@@ -19,6 +19,7 @@ from difcore.denoisers import load_denoiser
 from difcore.experiments.bench import Bench
 from difcore.experiments.detecting import run_table
 from difcore.experiments.pools import Sets, divide
+from difcore.failures import check_results
 from difcore.generators import CHILDREN
 from difcore.methods import FINGERPRINTS, METHODS
 from difcore.paper import LOW_SAMPLES, VARIANTS
@@ -152,7 +153,9 @@ def boundary_table(bench: Bench, n_train: int, seed: int = 0) -> pd.DataFrame:
         for name, source in bench.sources.items()
     ]
     work = partial(border_energy, denoiser=bench.denoiser, bfloat16=bench.bfloat16)
-    return run_cells(work, cells, bench.load, n_jobs=bench.n_jobs, progress=bench.progress, title="borders")
+    return check_results(
+        run_cells(work, cells, bench.load, n_jobs=bench.n_jobs, progress=bench.progress, title="borders")
+    )
 
 
 def border_energy(sets: Sets, values: Mapping[str, Any], denoiser: str, bfloat16: bool) -> dict[str, Any]:

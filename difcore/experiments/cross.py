@@ -24,6 +24,7 @@ from difcore.correlation import ncc
 from difcore.experiments.bench import Bench
 from difcore.experiments.cross_fits import all_there, fit_cell, load
 from difcore.experiments.cross_sources import checkpoint_name
+from difcore.failures import CellsFailed, failure_of
 from difcore.fingerprints import Fingerprint, load_fingerprint
 from difcore.methods import PATTERNS
 from difcore.residuals import allocate
@@ -111,10 +112,14 @@ def cross(bench: Bench, n_train: int, seed: int = 0) -> Cross:
     ------
     NeedsData
         If fewer than two models came to a result; the message says why.
+    CellsFailed
+        If that is because models failed.
     """
     fits = fit_all(bench, n_train, seed)
     done = fits[fits["status"] == OK]
     if len(done) < 2:
+        if line := failure_of([fits]):
+            raise CellsFailed(line)
         reasons = "; ".join(dict.fromkeys(fits.loc[fits["status"] != OK, "status"].astype(str)))
         raise NeedsData(f"needs images of at least two models ({reasons})")
     names = tuple(map(checkpoint_name, done["generator"]))

@@ -16,6 +16,7 @@ from difcore.classifiers import ClassifierPlan
 from difcore.denoisers import load_denoiser
 from difcore.experiments.bench import Bench, encoding_label
 from difcore.experiments.pools import Sets, divide
+from difcore.failures import check_results
 from difcore.fit import DifPlan
 from difcore.stats import as_row, detection
 
@@ -68,6 +69,11 @@ def run_table(bench: Bench, rows: Sequence[Mapping[str, Any]], title: str) -> pd
     DataFrame
         generator, encoding, method, filter, prior, n_train, seed, accuracy, auc, their intervals, n_real, n_fake,
         seconds, status ("ok", or why there is no result).
+
+    Raises
+    ------
+    CellsFailed, NeedsData
+        If no cell has a result.
     """
     hashes: dict[str, str] = {}
     sizes = tuple(sorted({row["n_train"] for row in rows}))
@@ -83,7 +89,7 @@ def run_table(bench: Bench, rows: Sequence[Mapping[str, Any]], title: str) -> pd
         max_test=bench.max_test,
     )  # fmt: skip
     table = run_cells(work, cells, bench.load, n_jobs=bench.n_jobs, progress=bench.progress, title=title)
-    return readable(table, bench.absent)
+    return readable(check_results(table), bench.absent)
 
 
 def make_cell(

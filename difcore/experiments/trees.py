@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -161,6 +161,11 @@ def edge_table(trees: dict[str, Tree]) -> pd.DataFrame:
         parts.append(tree.edges.assign(tree=key, right=right))
     table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     return table[["tree", *table.columns.drop("tree")]]
+
+
+def all_fits(crosses: Mapping[str, Cross]) -> pd.DataFrame:
+    """The fits of several cross-detections, without their times; failed ones with the reason."""
+    return pd.concat([found.fits for found in crosses.values()], ignore_index=True).drop(columns="seconds")
 
 
 def grow_trees(

@@ -27,6 +27,7 @@ from difcore.experiments.verdicts import (
     judge_near,
     percent,
 )
+from difcore.failures import over_cells
 from difcore.inference import Estimate, page_trend, sum_estimate, two_sided
 from difcore.paper import (
     CLAIMS,
@@ -58,6 +59,7 @@ def points(gap: Estimate) -> str:
     return f"{mean:+.1f} points" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}] over {gap.basis}")
 
 
+@over_cells
 def filter_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     """Of Tab. A: every method is worse with the high-pass; DIF is best with DnCNN.
 
@@ -103,6 +105,7 @@ def block_claims(table: pd.DataFrame) -> list[Claim]:
     return claims
 
 
+@over_cells
 def architecture_claims(table: pd.DataFrame, borders: pd.DataFrame, data: str) -> list[Claim]:
     """Of Tab. C: C-Net is worst, least so where boundary artefacts dominate; D-Net like U-Net; U1-Net loses there.
 
@@ -164,6 +167,7 @@ def losses() -> dict[str, float]:
     return {name: value - TABLE_C["C-Net"][name] for name, value in TABLE_C["U-Net"].items()}
 
 
+@over_cells
 def size_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     """Of Figs. B and C: stable down to N_S = 128, where most models lose about 5 points; more images never hurt."""
     part = good(table)
@@ -212,6 +216,7 @@ def order_claim(part: pd.DataFrame, data: str) -> Claim:
     return decide(text, paper, ours, rises < falling, p, "it rises with fewer images", f"{basis} (Page's L)")
 
 
+@over_cells
 def consistency_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     """Of Fig. D: DIF is less consistent, yet the ranking holds."""
     part = good(table)
@@ -240,6 +245,7 @@ def consistency_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     ]  # fmt: skip
 
 
+@over_cells
 def method_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     """Of the methods-by-generators table: DIF against each comparator trained on the same images."""
     means = mean_of(table, "method")
@@ -254,6 +260,7 @@ def method_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     return claims or [unmeasured(CLAIMS["few_samples"].text, None, "needs DIF and another method")]
 
 
+@over_cells
 def variant_claims(table: pd.DataFrame, parents: Mapping[str, str], data: str) -> list[Claim]:
     """Of Fig. E: a fine-tuned child's images carry its parent's fingerprint, an unrelated parent's images do not.
 
