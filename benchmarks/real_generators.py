@@ -33,7 +33,8 @@ from difcore.experiments.published import published_fingerprints
 from difcore.experiments.published_parts import correlate_parts
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
-from difcore.images import decode, list_images
+from difcore.folders import is_image, list_images
+from difcore.images import decode
 from difcore.matching import FOREIGN_DENOISER
 from difcore.release import locate
 from difcore.residuals import ResidualSet, residuals_of
@@ -50,7 +51,7 @@ def load(folder: Path, encoding: str, denoiser: Denoiser) -> ResidualSet:
     if not encoding.startswith("files"):
         return residuals_of(folder, denoiser, jpeg=QUALITY if encoding.startswith("crops") else None, progress=True)
     with tempfile.TemporaryDirectory() as saved:
-        for path in list_images(folder):
+        for path in filter(is_image, list_images(folder)):
             Image.fromarray(decode(path)).save(Path(saved) / f"{path.stem}.jpg", quality=QUALITY)
         return residuals_of(Path(saved), denoiser, progress=True)
 

@@ -17,18 +17,10 @@ from numpy.typing import NDArray
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from difcore.decoding import ImageError, OpenImage, open_image
+from difcore.encodings import suffix_lies
 from difcore.folders import list_images
 from difcore.images import Skipped
 
-ENCODINGS_OF = {  # what each suffix promises
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WebP",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
 # Luminance table of the JPEG standard (ITU-T T.81, table K.1) in rows; the IJG library scales it by the quality.
 STANDARD_LUMINANCE = np.array(
     [
@@ -54,7 +46,8 @@ class FolderAudit:
     files : DataFrame
         One row per readable file: ``path``, ``encoding`` (from the content), ``suffix_lies`` (bool), ``width`` and
         ``height`` (px), ``jpeg_quality`` (1..100, NaN if not JPEG), ``jpeg_exact`` (the table is one of the IJG's),
-        ``subsampling`` ("4:4:4", "4:2:2", "4:2:0", "other", or "" if not JPEG in colour).
+        ``subsampling`` ("4:4:4", "4:2:2", "4:2:0", "other", or "" if not JPEG in colour), ``coarse`` ("palette",
+        "1 bit", "2 bits", "4 bits": such pixels cannot carry a fingerprint; else "").
     skipped : tuple of Skipped
         Files whose header could not be read.
     """
@@ -69,10 +62,15 @@ class FolderAudit:
             "skipped": len(self.skipped),
             "encodings": {str(key): int(n) for key, n in self.files["encoding"].value_counts().items()},
             "suffix_lies": int(self.files["suffix_lies"].sum()),
+            "coarse": {str(key): int(n) for key, n in self.coarse().value_counts().items()},
             "short_side": _range(self.short_side()),
             "long_side": _range(self.files[["width", "height"]].max(axis=1)),
             "jpeg_quality": _range(self.files["jpeg_quality"].dropna()),
         }
+
+    def coarse(self) -> pd.Series:
+        """Why pixels cannot carry a fingerprint, of each file of which they cannot."""
+        return self.files.loc[self.files["coarse"] != "", "coarse"]
 
     def short_side(self) -> pd.Series:
         """Shorter side of each file's image, px."""
@@ -91,10 +89,11 @@ def audit_folder(source: Path | str | Sequence[Path]) -> FolderAudit:
     for path in list_images(source) if isinstance(source, str | Path) else source:
         try:
             with open_image(path) as image:
-                rows.append({"path": str(path)} | _facts(image, Path(path).suffix.lower()))
+                rows.append({"path": str(path)} | _facts(image, Path(path).suffix))
         except ImageError as error:
             skipped.append(Skipped(Path(path), str(error)))
     columns = ["path", "encoding", "suffix_lies", "width", "height", "jpeg_quality", "jpeg_exact", "subsampling"]
+    columns += ["coarse"]
     return FolderAudit(pd.DataFrame(rows, columns=columns), tuple(skipped))
 
 
@@ -108,12 +107,13 @@ def _facts(image: OpenImage, suffix: str) -> dict[str, Any]:
             subsampling = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}.get(get_sampling(header), "other")
     return {
         "encoding": image.encoding,
-        "suffix_lies": ENCODINGS_OF.get(suffix, image.encoding) != image.encoding,
+        "suffix_lies": suffix_lies(suffix, image.encoding),
         "width": header.width,
         "height": header.height,
         "jpeg_quality": quality,
         "jpeg_exact": exact,
         "subsampling": subsampling,
+        "coarse": image.coarse,
     }
 
 
@@ -164,6 +164,11 @@ def compare(real: FolderAudit, fake: FolderAudit) -> list[str]:
     for what, x, y, gap_of, told in checks:
         if len(x) and len(y) and (gap := gap_of(x, y)) > SMALL_GAP and gap >= _chance(len(x), len(y)):
             found.append(f"{what} differs: real {told(x)}; fake {told(y)}{_power(gap)}")
+    few_real, few_fake = real.coarse(), fake.coarse()
+    if len(few_real) or len(few_fake):
+        kinds = ", ".join(sorted({*few_real, *few_fake}))
+        counts = f"{len(few_real)} of {len(a)} real, {len(few_fake)} of {len(b)} fake"
+        found.append(f"files too coarse to carry a fingerprint ({kinds}): {counts}")
     lies_real, lies_fake = int(a["suffix_lies"].sum()), int(b["suffix_lies"].sum())
     if lies_real or lies_fake:
         found.append(f"suffixes that lie about the content: {lies_real} of {len(a)} real, {lies_fake} of {len(b)} fake")

@@ -50,6 +50,7 @@ def fit(
     crop: opt.Crop = 256,
     jpeg: opt.Jpeg = None,
     denoiser: opt.FitDenoiser = "photos",
+    recursive: opt.Recursive = False,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
     bfloat16: opt.FitBfloat16 = False,
@@ -76,7 +77,7 @@ def fit(
         method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, input_noise=input_noise, ema=ema,
         boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=bfloat16, seed=seed,
     )  # fmt: skip
-    real, fake = list_images(real_dir), list_images(fake_dir)
+    real, fake = list_images(real_dir, recursive), list_images(fake_dir, recursive)
     used = choose_denoiser(denoiser, (), device, bfloat16, limit)
     name = name or out.stem
     result = fit_folders(real, fake, used, plan, method, train, crop, jpeg, name, device, show_progress())
@@ -116,6 +117,7 @@ def evaluate(
     crop: opt.KnownCrop = None,
     jpeg: opt.Jpeg = None,
     denoiser: opt.KnownDenoiser = None,
+    recursive: opt.Recursive = False,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
     bfloat16: opt.KnownBfloat16 = None,
@@ -128,7 +130,7 @@ def evaluate(
     known = read_fingerprints([path])
     fingerprint = known[path]
     check_crop(known, crop)
-    reals, fakes = (draw_images(list_images(folder), test, seed) for folder in (real, fake))
+    reals, fakes = (draw_images(list_images(folder, recursive), test, seed) for folder in (real, fake))
     used = choose_denoiser(denoiser, [fingerprint], device, bfloat16)
     result, rho, skipped = evaluate_folders(fingerprint, reals, fakes, used, jpeg, show_progress())
     warnings = mismatches(known, used, jpeg) + format_warnings(reals, fakes, jpeg)
@@ -155,6 +157,7 @@ def detect(
     crop: opt.KnownCrop = None,
     jpeg: opt.Jpeg = None,
     denoiser: opt.KnownDenoiser = None,
+    recursive: opt.Recursive = False,
     device: opt.Device = "cpu",
     bfloat16: opt.KnownBfloat16 = None,
     as_json: opt.AsJson = False,
@@ -162,7 +165,7 @@ def detect(
     """Say of each image whether the fingerprints' generators made it, best match first."""
     from difcore.experiments.folders import detect_images
 
-    files, images = sort_arguments(paths)
+    files, images = sort_arguments(paths, recursive)
     known = read_fingerprints(files)
     check_crop(known, crop)
     fingerprints = list(known.values())
@@ -199,6 +202,7 @@ def cross_detect(
     crop: opt.Crop = 256,
     jpeg: opt.Jpeg = None,
     denoiser: opt.FitDenoiser = "photos",
+    recursive: opt.Recursive = False,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
     bfloat16: opt.FitBfloat16 = False,
@@ -219,10 +223,12 @@ def cross_detect(
         method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, patience=patience, prior=prior,
         bfloat16=bfloat16, seed=seed,
     )  # fmt: skip
-    generators = find_generators(root)
+    generators = find_generators(root, recursive)
     used = choose_denoiser(denoiser, (), device, bfloat16, limit)
-    table, _, skipped = cross(root, used, plan, method, train, crop, jpeg, device, show_progress())
-    pairs = {generator.name: (generator.real_images(), generator.fake_images()) for generator in generators}
+    table, _, skipped = cross(root, used, plan, method, train, crop, jpeg, device, show_progress(), recursive)
+    pairs = {
+        generator.name: (generator.real_images(recursive), generator.fake_images(recursive)) for generator in generators
+    }
     warnings = [text for name, pair in pairs.items() for text in format_warnings(*pair, jpeg, f"{name}: ")]
     document: dict[str, Any] = {
         "command": "cross-detect", "root": root, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,

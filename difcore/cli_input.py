@@ -154,7 +154,7 @@ def read_fingerprints(paths: Sequence[Path]) -> dict[Path, Fingerprint]:
     }
 
 
-def sort_arguments(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def sort_arguments(paths: Sequence[Path], recursive: bool = False) -> tuple[list[Path], list[Path]]:
     """(fingerprint files, image files) among mixed arguments: *.safetensors are fingerprints, folders hold images.
 
     Raises
@@ -172,7 +172,7 @@ def sort_arguments(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if path.suffix != FINGERPRINT_SUFFIX:
             if not path.exists():
                 raise ValueError(f"{path} does not exist; expected an image, a folder of images or a fingerprint")
-            images += list_images(path) if path.is_dir() else [path]
+            images += list_images(path, recursive) if path.is_dir() else [path]
     if not fingerprints or not images:
         missing = f"fingerprint (*{FINGERPRINT_SUFFIX})" if not fingerprints else "image or folder of images"
         raise ValueError(f"no {missing} given; expected fingerprints and images")
@@ -180,7 +180,7 @@ def sort_arguments(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def draw_images(images: Sequence[Path], count: int | None, seed: int) -> list[Path]:
-    """``count`` of the images at random, in their order; all if it is None.
+    """``count`` of the images at random and whatever is no image (to be named), in their order; all if it is None.
 
     Raises
     ------
@@ -189,12 +189,15 @@ def draw_images(images: Sequence[Path], count: int | None, seed: int) -> list[Pa
     """
     import numpy as np
 
+    from difcore.folders import is_image
+
     if count is None:
         return list(images)
-    if count > len(images):
-        raise ValueError(f"asked for {count} images, {images[0].parent} holds only {len(images)}")
-    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    return [images[k] for k in sorted(chosen)]
+    begun = [k for k, path in enumerate(images) if is_image(path)]
+    if count > len(begun):
+        raise ValueError(f"asked for {count} images, {images[0].parent} holds only {len(begun)}")
+    left_out = {begun[k] for k in np.random.default_rng(seed).permutation(len(begun))[count:]}
+    return [path for k, path in enumerate(images) if k not in left_out]
 
 
 def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:

@@ -15,6 +15,7 @@ Root = Annotated[Path, Argument(metavar="ROOT", help="Folder of <generator>/{0_r
 Real = Annotated[Path, Option(help="Folder of real images.")]
 Fake = Annotated[Path, Option(help="Folder of the generator's images.")]
 Device = Annotated[str, Option(help="cpu, cuda or cuda:N.")]
+Recursive = Annotated[bool, Option("--recursive", help="Read the folders inside the folders of images, too.")]
 Seed = Annotated[int, Option(min=0, help="Of everything drawn at random.")]
 Crop = Annotated[int, Option(min=16, max=16384, help="Side of the centre crop of native pixels, px.")]
 Jpeg = Annotated[

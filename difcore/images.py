@@ -1,6 +1,7 @@
 """Images as the paper uses them: centre crops of native pixels, never resized, never padded.
 
-Folders are in ``difcore.folders``; how each kind of file becomes 8-bit RGB is stated in ``difcore.decoding``.
+Folders are in ``difcore.folders`` and ``difcore.layouts``; how each kind of file becomes 8-bit RGB is stated in
+``difcore.decoding``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from difcore.decoding import ImageError, centre_offset, open_image, to_rgb
-from difcore.folders import SUFFIXES, FolderError, GeneratorFolders, find_generators, list_images
+from difcore.folders import FolderError, list_images
+from difcore.layouts import GeneratorFolders, find_generators
 
 __all__ = [
-    "SUFFIXES",
     "FolderError",
     "GeneratorFolders",
     "ImageError",

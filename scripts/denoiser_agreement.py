@@ -15,7 +15,8 @@ import pandas as pd
 from difcore.experiments.denoising import agreement_along, snapshot_denoiser
 from difcore.experiments.training import training_images
 from difcore.files import atomic_text
-from difcore.images import list_images, read_crop
+from difcore.folders import is_image, list_images
+from difcore.images import read_crop
 from difcore.release import locate
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     found = {int(p.stem.split("-")[1]): p for p in sorted(Path(folder).glob("snapshot-*.pt"))}
     chosen = {k: p for k, p in found.items() if not options.steps or k in options.steps}
     denoisers = {k: snapshot_denoiser(p, images, options.bfloat16) for k, p in chosen.items()}
-    clean = [read_crop(p, None) for p in list_images(options.clean)[: options.clean_images]]
+    clean = [read_crop(p, None) for p in list_images(options.clean) if is_image(p)][: options.clean_images]
     table = agreement_along(denoisers, locate(), clean, label)
     if options.out.is_file():
         old = pd.read_csv(options.out)

@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from difcore.folders import FolderError, list_images
+from difcore.folders import FolderError, is_image, list_images
 from difcore.paper import DISPLAY
 
 
@@ -37,6 +37,11 @@ def link_images(images: Sequence[Path], folder: Path) -> int:
     return len(images)
 
 
+def image_files(folders: Sequence[Path]) -> list[Path]:
+    """The files in ``folders`` that begin like images."""
+    return [path for folder in folders for path in list_images(folder) if is_image(path)]
+
+
 def make_root(
     root: Path, generators: Mapping[str, Path], real: Sequence[Path], test_real: Sequence[Path] = ()
 ) -> dict[str, int]:
@@ -48,9 +53,8 @@ def make_root(
         If a folder does not exist or holds no image.
     """
     counts = {}
-    sources = {name: list_images(folder) for name, folder in generators.items()}
-    reals = {"0_real": [p for f in real for p in list_images(f)]}
-    reals |= {"test/0_real": [p for f in test_real for p in list_images(f)]} if test_real else {}
+    sources = {name: image_files([folder]) for name, folder in generators.items()}
+    reals = {"0_real": image_files(real)} | ({"test/0_real": image_files(test_real)} if test_real else {})
     for name, fakes in sources.items():
         for side, images in {"1_fake": fakes, **reals}.items():
             counts[f"{name}/{side}"] = link_images(images, root / name / side)

@@ -16,7 +16,8 @@ from difcore.denoiser_training import TrainingPlan, export_snapshot, psnr, train
 from difcore.denoisers import FoldedDnCNN, read_dncnn, save_denoiser
 from difcore.experiments.denoising import SIGMAS
 from difcore.experiments.training import training_images
-from difcore.images import list_images, read_crop
+from difcore.folders import is_image, list_images
+from difcore.images import read_crop
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
     path = export_snapshot(chosen, images, options.out, plan, facts)
     if options.clean:
         model, bias, metadata = read_dncnn(path)
-        clean = [read_crop(p, None) for p in list_images(options.clean)]
+        clean = [read_crop(p, None) for p in list_images(options.clean) if is_image(p)]
         values = {f"psnr_{s}_db": round(psnr(FoldedDnCNN(model, bfloat16=plan.bfloat16), clean, s), 2) for s in SIGMAS}
         save_denoiser(path, model, bias, metadata | values | {"psnr_images": f"{len(clean)} of {options.clean.name}"})
         print(values)

@@ -1,7 +1,7 @@
 """Fixtures shared by the tests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +55,16 @@ def every_warning() -> Iterator[None]:
     torch.set_warn_always(True)
     yield
     torch.set_warn_always(before)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., Path]:
+    """Function that writes bytes to a file and returns its path."""
+
+    def write(content: bytes, name: str = "x.png") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    return write

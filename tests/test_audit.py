@@ -58,6 +58,7 @@ def test_audit_tells_encoding_quality_subsampling_and_lies(tmp_path: Path) -> No
         "skipped": 1,
         "encodings": {"JPEG": 3, "PNG": 1},
         "suffix_lies": 2,
+        "coarse": {},
         "short_side": (32, 32, 64),
         "long_side": (40, 40, 72),
         "jpeg_quality": (40, 83, 83),
@@ -83,6 +84,14 @@ def test_each_difference_is_named_alone(tmp_path: Path, options: dict, told: str
     fake = audit_folder(fill(tmp_path / "fake", 12, **({"format": "JPEG", "suffix": ".jpg"} | options)))
     (warning,) = compare(real, fake)
     assert warning == f"{told} (this alone tells them apart with 100 % balanced accuracy)"
+
+
+def test_files_too_coarse_for_a_fingerprint_are_counted(tmp_path: Path) -> None:
+    real, fake = fill(tmp_path / "real", 12), fill(tmp_path / "fake", 10)
+    for k, colours in enumerate((2, 16)):
+        Image.open(fake / "000.png").quantize(colours).save(fake / f"few{k}.png")
+    (warning,) = compare(audit_folder(real), audit_folder(fake))
+    assert warning == "files too coarse to carry a fingerprint (palette): 0 of 12 real, 2 of 12 fake"
 
 
 def test_chance_differences_are_not_reported() -> None:

@@ -1,4 +1,4 @@
-"""Folders, decoding rules and centre crops; one test for each kind of bad input."""
+"""Centre crops of native pixels; one test for each kind of bad input."""
 
 from __future__ import annotations
 
@@ -6,106 +6,28 @@ import io
 import os
 import struct
 import warnings
-import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import FORMATS, Write, encoded, noise, png_of, reason
 from PIL import Image, ImageFile
 
-from difcore.decoding import centre_offset, encoding_of, exif_orientation
+from difcore.decoding import centre_offset
 from difcore.images import (
-    SUFFIXES,
-    FolderError,
     ImageError,
     Skipped,
     centre_crop,
     centre_crops,
     decode,
-    find_generators,
     list_images,
     read_crop,
     skip_report,
 )
-
-Write = Callable[..., Path]  # (content, name) -> file
-
-VALUES_16 = np.array([0, 1, 128, 129, 255, 256, 257, 384, 385, 511, 32767, 32768, 65406, 65407, 65535], np.uint16)
-ROUNDED_16 = np.array([0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 127, 128, 254, 255, 255], np.uint8)  # round(v / 257), by hand
-FORMATS: list[tuple[str, dict[str, Any]]] = [
-    ("PNG", {}),
-    ("JPEG", {"quality": 90}),
-    ("JPEG", {"progressive": True}),
-    ("WEBP", {"lossless": True}),
-    ("WEBP", {"quality": 80}),
-    ("BMP", {}),
-    ("TIFF", {}),
-    ("TIFF", {"compression": "tiff_lzw"}),
-]
-
-
-def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Random uint8 pixels (height, width, channels)."""
-    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
-
-
-def encoded(image: Image.Image | np.ndarray, format: str, **options: Any) -> bytes:
-    """The bytes of ``image`` in ``format``."""
-    buffer = io.BytesIO()
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def png_16(values: np.ndarray) -> bytes:
-    """PNG of 16 bits per channel, which Pillow cannot write in colour; ``values`` (H, W, channels) uint16."""
-    height, width, channels = values.shape
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    return png_of(header, zlib.compress(rows))
-
-
-def png_of(header: bytes, data: bytes) -> bytes:
-    """PNG of one header chunk and one data chunk."""
-    chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
-    body = b"".join(struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def tiff_of(values: np.ndarray, **options: Any) -> bytes:
-    """TIFF of ``values`` as they are."""
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, values, **options)
-    return buffer.getvalue()
-
-
-def reason(path: Path, crop: int | None = 16) -> str:
-    """Why ``path`` is skipped."""
-    with pytest.raises(ImageError) as caught:
-        read_crop(path, crop)
-    return str(caught.value)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Write:
-    """Function that writes bytes to a file and returns its path."""
-
-    def write(content: bytes, name: str = "x.png") -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return path
-
-    return write
-
 
 # --- crops of native pixels
 
@@ -187,230 +109,6 @@ def test_impossible_parameters_are_refused(crop: int, jpeg: int | None) -> None:
     assert not isinstance(caught.value, ImageError)
 
 
-# --- encodings and pixel formats
-
-
-@pytest.mark.parametrize("suffix", [*SUFFIXES, ".PNG", ".JpG"])
-def test_content_decides_not_the_suffix(file: Write, suffix: str) -> None:
-    pixels = noise(20, 24)
-    np.testing.assert_array_equal(decode(file(encoded(pixels, "BMP"), f"x{suffix}")), pixels)
-
-
-@pytest.mark.parametrize(("format", "options"), FORMATS)
-def test_every_encoding_is_read_as_pillow_reads_it(file: Write, format: str, options: dict) -> None:
-    content = encoded(noise(40, 33), format, **options)
-    np.testing.assert_array_equal(decode(file(content)), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
-    assert encoding_of(content[:12]) == {"WEBP": "WebP"}.get(format, format)
-
-
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF"])
-def test_grey_is_repeated(file: Write, format: str) -> None:
-    content = encoded(noise(20, 20)[..., 0], format)
-    expected = np.asarray(Image.open(io.BytesIO(content)))
-    np.testing.assert_array_equal(read_crop(file(content), 20), np.repeat(expected[..., None], 3, -1))
-
-
-def test_one_bit_is_black_and_white(file: Write) -> None:
-    bits = noise(20, 20)[..., 0] > 127
-    result = decode(file(encoded(Image.fromarray(bits), "PNG")))
-    np.testing.assert_array_equal(result, np.repeat(bits[..., None] * np.uint8(255), 3, -1))
-
-
-@pytest.mark.parametrize("as_bytes", [None, False, True], ids=["opaque", "one transparent colour", "alpha table"])
-def test_palette_is_looked_up_and_its_transparency_dropped(file: Write, as_bytes: bool | None) -> None:
-    index = np.random.default_rng(0).integers(0, 7, (20, 20), dtype=np.uint8)
-    colours = noise(1, 7)[0]
-    image = Image.fromarray(index)
-    image.putpalette(colours.tobytes())
-    transparency: dict[str, Any] = (
-        {} if as_bytes is None else {"transparency": bytes(range(0, 70, 10)) if as_bytes else 3}
-    )
-    np.testing.assert_array_equal(decode(file(encoded(image, "PNG", **transparency))), colours[index])
-
-
-@pytest.mark.parametrize(
-    ("format", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})]
-)
-def test_alpha_is_dropped_not_blended(file: Write, format: str, options: dict) -> None:
-    pixels = noise(20, 20, 4)
-    np.testing.assert_array_equal(decode(file(encoded(pixels, format, **options))), pixels[..., :3])
-
-
-def test_grey_with_alpha_and_transparent_grey(file: Write) -> None:
-    pixels = noise(20, 20, 2)
-    expected = np.repeat(pixels[..., :1], 3, -1)
-    np.testing.assert_array_equal(
-        decode(file(encoded(Image.frombytes("LA", (20, 20), pixels.tobytes()), "PNG"))), expected
-    )
-    np.testing.assert_array_equal(decode(file(encoded(pixels[..., 0], "PNG", transparency=3))), expected)
-
-
-def test_transparent_rgb(file: Write) -> None:
-    pixels = noise(20, 20)
-    np.testing.assert_array_equal(
-        decode(file(encoded(pixels, "PNG", transparency=tuple(pixels[0, 0].tolist())))), pixels
-    )
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_16_bit_png_is_rounded(file: Write, channels: int) -> None:
-    ramp = np.tile(VALUES_16, (15, 1))
-    values = np.stack([ramp, ramp.T, ramp[::-1, ::-1], ramp][:channels], -1)
-    expected = np.stack([np.tile(ROUNDED_16, (15, 1))] * 3, -1)
-    if channels > 2:
-        expected[..., 1], expected[..., 2] = expected[..., 1].T, expected[::-1, ::-1, 2]
-    path = file(png_16(values))
-    np.testing.assert_array_equal(decode(path), expected)
-    np.testing.assert_array_equal(read_crop(path, 8), expected[4:12, 4:12])
-
-
-def rounded(values: np.ndarray) -> np.ndarray:
-    """round(v / 257) in floating point."""
-    return np.rint(values / 257.0).astype(np.uint8)
-
-
-@pytest.mark.parametrize("byteorder", ["<", ">"])
-@pytest.mark.parametrize("compression", [None, "zlib"])
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_16_bit_tiff_is_rounded(file: Write, byteorder: str, compression: str | None, channels: int) -> None:
-    values = np.random.default_rng(1).integers(0, 65536, (40, 30, channels), dtype=np.uint16)
-    options: dict = {"byteorder": byteorder, "compression": compression, "rowsperstrip": 7}
-    options |= {"photometric": "rgb"} if channels > 1 else {"photometric": "minisblack"}
-    options |= {"extrasamples": ["unassalpha"]} if channels == 4 else {}
-    content = tiff_of(values if channels > 1 else values[..., 0], **options)
-    expected = rounded(np.repeat(values, 3, -1) if channels == 1 else values[..., :3])
-    np.testing.assert_array_equal(decode(file(content, "x.tif")), expected)
-
-
-def test_16_bit_tiff_with_a_fourth_channel_or_premultiplied(file: Write) -> None:
-    values = np.random.default_rng(1).integers(0, 65536, (20, 30, 4), dtype=np.uint16)
-    unnamed = tiff_of(values, photometric="rgb", extrasamples=["unspecified"])
-    np.testing.assert_array_equal(decode(file(unnamed)), rounded(values[..., :3]))
-    premultiplied = file(tiff_of(values, photometric="rgb", extrasamples=["assocalpha"]))
-    assert reason(premultiplied, None).startswith("no rule: 16-bit samples laid out as RGBa")
-
-
-def test_12_bit_tiff_has_no_rule(file: Write) -> None:
-    content = tiff_of(np.ones((20, 20), np.uint16), photometric="minisblack")
-    entry = struct.pack("<HHI", 258, 3, 1)
-    assert content.count(entry + struct.pack("<I", 16)) == 1
-    content = content.replace(entry + struct.pack("<I", 16), entry + struct.pack("<I", 12))
-    assert reason(file(content)) == "no rule: pixels of format I;16, 12 bits"
-
-
-@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
-def test_tiff_where_zero_is_white(file: Write, depth: type) -> None:
-    values = np.random.default_rng(1).integers(0, np.iinfo(depth).max + 1, (20, 20), dtype=depth)
-    inverted = np.iinfo(depth).max - values
-    expected = rounded(inverted) if depth is np.uint16 else inverted
-    path = file(tiff_of(values, photometric="miniswhite"), "x.tif")
-    np.testing.assert_array_equal(decode(path), np.repeat(expected[..., None], 3, -1))
-
-
-@pytest.mark.parametrize("compression", [None, "zlib"])
-@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
-def test_tiff_in_planes_is_right_or_refused(file: Write, compression: str | None, depth: type) -> None:
-    values = np.random.default_rng(1).integers(0, np.iinfo(depth).max + 1, (3, 20, 30), dtype=depth)
-    path = file(tiff_of(values, photometric="rgb", planarconfig="separate", compression=compression), "x.tif")
-    if depth is np.uint16:  # Pillow takes these bytes for 8-bit samples, or cannot give their low bytes
-        assert reason(path, None) == "no rule: 16-bit colour in separate planes"
-    else:
-        np.testing.assert_array_equal(decode(path), np.moveaxis(values, 0, -1))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32, np.int16, np.int8])
-def test_tiff_samples_without_a_rule(file: Write, dtype: type) -> None:
-    assert reason(file(tiff_of(np.ones((20, 20), dtype)), "x.tif")).startswith("no rule: ")
-
-
-@pytest.mark.parametrize("format", ["TIFF", "JPEG"])
-def test_cmyk(file: Write, format: str) -> None:
-    ink = np.zeros((32, 32, 4), np.uint8)
-    ink[:] = (200, 30, 90, 60)
-    content = encoded(
-        Image.frombytes("CMYK", (32, 32), ink.tobytes()), format, **({"quality": 100} if format == "JPEG" else {})
-    )
-    if format == "JPEG":
-        assert b"Adobe" in content  # stored inverted
-    expected = (255 - ink[0, 0, :3].astype(float)) * (255 - 60) / 255
-    assert np.abs(decode(file(content)) - expected).max() < 2
-
-
-def test_packed_16_bit_bmp_has_8_bits_at_most(file: Write) -> None:
-    header = struct.pack("<IiiHHIIiiII", 40, 16, 16, 1, 16, 0, 512, 0, 0, 0, 0)  # 5 bits a colour
-    content = b"BM" + struct.pack("<IHHI", 54 + 512, 0, 0, 54) + header + struct.pack("<H", 0b0_11111_00000_10000) * 256
-    np.testing.assert_array_equal(decode(file(content, "x.bmp"))[0, 0], [255, 0, 131])
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_once(file: Write, format: str, orientation: int) -> None:
-    pixels = np.repeat(np.repeat(noise(3, 4), 8, 0), 8, 1)
-    turned = {
-        1: pixels,
-        2: pixels[:, ::-1],
-        3: pixels[::-1, ::-1],
-        4: pixels[::-1],
-        5: pixels.swapaxes(0, 1),
-        6: np.rot90(pixels, -1),
-        7: np.rot90(pixels, 2).swapaxes(0, 1),
-        8: np.rot90(pixels),
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    options: dict[str, dict[str, Any]] = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
-    path = file(encoded(pixels, format, exif=exif, **options.get(format, {})), "x.img")
-    assert np.abs(decode(path).astype(int) - turned).max() <= (4 if format == "JPEG" else 0)
-    np.testing.assert_array_equal(read_crop(path, 9), centre_crop(decode(path), 9))
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_orientation_of_16_bit_colour_and_of_either_byte_order(file: Write, order: str) -> None:
-    exif = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
-    assert exif_orientation(b"Exif\0\0" + exif) == exif_orientation(exif) == 6
-    values = np.random.default_rng(2).integers(0, 65536, (20, 30, 3), dtype=np.uint16)
-    content = png_16(values)
-    chunk = b"eXIf" + exif
-    content = content[:33] + struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
-    np.testing.assert_array_equal(decode(file(content)), np.rot90(rounded(values), -1))
-
-
-@given(st.binary(max_size=80))
-def test_damaged_exif_is_upright(tail: bytes) -> None:
-    assert isinstance(exif_orientation(b"Exif\0\0" + tail), int)
-    assert exif_orientation(b"Exif\0\0II*\0\x08\0\0\0\xff\xff") == 1
-
-
-@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
-def test_animation_gives_its_first_image(file: Write, format: str) -> None:
-    first, second = noise(20, 20, seed=1), noise(20, 20, seed=2)
-    options: dict[str, Any] = {"lossless": True} if format == "WEBP" else {}
-    frames = [Image.fromarray(second)]
-    content = encoded(first, format, save_all=True, append_images=frames, **options)
-    assert getattr(Image.open(io.BytesIO(content)), "n_frames", 1) == 2
-    np.testing.assert_array_equal(decode(file(content)), first)
-
-
-def test_odd_metadata_does_not_warn(file: Write) -> None:
-    exif = b"II*\0" + struct.pack("<IHHHIIHHIII", 8, 2, 0x010F, 2, 500, 9999, 0x0112, 3, 1, 3, 0)
-    pixels = noise(20, 20)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        filters = list(warnings.filters)
-        jpeg = file(encoded(pixels, "JPEG", exif=b"Exif\0\0" + exif))
-        assert decode(jpeg).shape == (20, 20, 3)
-        content = encoded(pixels, "PNG")
-        chunk = b"acTL" + struct.pack(">II", 0, 0)
-        content = content[:33] + struct.pack(">I", 8) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
-        np.testing.assert_array_equal(decode(file(content)), pixels)
-        private, exif_tag = (struct.pack("<HHI", tag, 4, 1) for tag in (65000, 34665))
-        tiff = tiff_of(pixels, photometric="rgb", extratags=[(65000, 4, 1, 10**6, True)])
-        assert tiff.count(private) == 1
-        tiff = tiff.replace(private, exif_tag)  # EXIF said to lie beyond the end: Pillow warns of it while decoding
-        np.testing.assert_array_equal(decode(file(tiff)), pixels)
-        assert warnings.filters == filters
-
-
 # --- bad files
 
 
@@ -433,19 +131,31 @@ def test_zero_bytes(file: Write) -> None:
     assert reason(file(b"")) == "not an image: 0 bytes"
 
 
-@pytest.mark.parametrize(
-    "content", [b"\n", b"<html>not found</html>", b"GIF89a" + bytes(40), np.random.default_rng(7).bytes(200)]
-)
+@pytest.mark.parametrize("content", [b"\n", b"<html>not found</html>", np.random.default_rng(7).bytes(200)])
 def test_not_an_image_with_an_image_suffix(file: Write, content: bytes) -> None:
-    assert reason(file(content)).startswith("not an image: not PNG, JPEG, WebP, BMP or TIFF")
+    assert reason(file(content)).startswith("not an image: not PNG, JPEG, WebP, BMP, ")
 
 
 @pytest.mark.parametrize(
-    "head", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", b"BM", b"II*\0", b"MM\0*"]
+    "head",
+    [
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+        b"RIFF\0\0\0\0WEBP",
+        b"BM",
+        b"II*\0",
+        b"MM\0*",
+        b"II+\0",
+        b"GIF89a",
+        b"\0\0\0\x1cftypavif\0\0\0\0avif",
+        b"\xff\x4f\xff\x51",
+        b"qoif",
+        b"P6 ",
+    ],
 )
 def test_right_first_bytes_then_rubbish(file: Write, head: bytes) -> None:
     for rubbish in (b"", b"\0" * 300, b"\xff" * 300, np.random.default_rng(0).bytes(300)):
-        assert reason(file(head + rubbish)).startswith("damaged or truncated")
+        assert reason(file(head + rubbish)).startswith(("damaged or truncated", "too "))
 
 
 @settings(max_examples=80, deadline=None)
@@ -482,13 +192,11 @@ def test_bomb_is_refused_without_decoding(file: Write, side: int) -> None:
 
 def test_folder_named_like_an_image(tmp_path: Path) -> None:
     (tmp_path / "x.png").mkdir()
-    assert list_images(tmp_path) == [tmp_path / "x.png"]
-    assert reason(tmp_path / "x.png") == "no file: a folder"
+    assert reason(tmp_path / "x.png") == "folder not read: --recursive reads the folders inside a folder"
 
 
 def test_broken_link_and_missing_file(tmp_path: Path) -> None:
     (tmp_path / "x.png").symlink_to(tmp_path / "gone.png")
-    assert list_images(tmp_path) == [tmp_path / "x.png"]
     assert reason(tmp_path / "x.png") == "no file: broken link"
     assert reason(tmp_path / "gone.png") == "no file: missing"
 
@@ -550,72 +258,3 @@ def test_skip_report_counts_by_kind() -> None:
     skipped = [Skipped(Path(f"{i}.png"), text) for i, text in enumerate(reasons)]
     assert skip_report(skipped, 10) == "skipped 3 of 10 images: 2 too small, 1 damaged or truncated PNG"
     assert skip_report([], 10) == ""
-
-
-# --- folders
-
-
-def tree(root: Path, *folders: str) -> Path:
-    """Folders under ``root`` with one image each."""
-    for folder in folders:
-        (root / folder).mkdir(parents=True)
-        (root / folder / "a.png").write_bytes(encoded(noise(16, 16), "PNG"))
-    return root
-
-
-def test_list_images_takes_every_suffix_in_any_case_and_sorts(tmp_path: Path) -> None:
-    names = ["b.PNG", "a.jpg", "c.Jpeg", "d.webp", "e.BMP", "f.tif", "g.TIFF"]
-    for name in [*names, ".hidden.png", "._a.jpg", "notes.txt", "png"]:
-        (tmp_path / name).touch()
-    assert [path.name for path in list_images(tmp_path)] == sorted(names)
-
-
-def test_folder_errors_say_which_and_what_was_expected(tmp_path: Path) -> None:
-    (tmp_path / "file.png").touch()
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "notes.txt").touch()
-    cases = {"gone": "does not exist", "file.png": "is not a folder", "empty": "0 other", "text": "1 other"}
-    for name, told in cases.items():
-        with pytest.raises(FolderError) as caught:
-            list_images(tmp_path / name)
-        message = str(caught.value)
-        assert (
-            str(tmp_path / name) in message and told in message and "expected a folder of images (png, jpg" in message
-        )
-
-
-def test_paper_layout(tmp_path: Path) -> None:
-    tree(tmp_path, "sd14/0_real", "sd14/1_fake", "glide/0_real", "glide/1_fake", "logs")
-    found = find_generators(tmp_path)
-    assert [(g.name, len(g.real), len(g.fake)) for g in found] == [("glide", 1, 1), ("sd14", 1, 1)]
-    assert found[1].real_images() == [tmp_path / "sd14" / "0_real" / "a.png"]
-    assert found[1].fake_images() == [tmp_path / "sd14" / "1_fake" / "a.png"]
-
-
-def test_per_class_layout_and_both_mixed(tmp_path: Path) -> None:
-    tree(tmp_path, *(f"progan/{c}/{s}" for c in ("cat", "bus") for s in ("0_real", "1_fake")), "mj/0_real", "mj/1_fake")
-    mj, progan = find_generators(tmp_path)
-    assert (mj.name, mj.real) == ("mj", (tmp_path / "mj" / "0_real",))
-    assert (progan.name, progan.fake) == ("progan", tuple(tmp_path / "progan" / c / "1_fake" for c in ("bus", "cat")))
-    assert len(progan.real_images()) == len(progan.fake_images()) == 2
-
-
-@pytest.mark.parametrize("pair", ["mj", "progan/cat"])
-def test_one_sided_generator(tmp_path: Path, pair: str) -> None:
-    tree(tmp_path, "ok/0_real", "ok/1_fake", f"{pair}/0_real")
-    with pytest.raises(FolderError, match="1_fake does not exist; expected images of both classes") as caught:
-        find_generators(tmp_path)
-    assert str(tmp_path / pair / "1_fake") in str(caught.value)
-    (tmp_path / pair / "1_fake").mkdir()
-    with pytest.raises(FolderError, match="1_fake holds no images"):
-        find_generators(tmp_path)
-
-
-def test_no_generator_at_all(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "gone"):
-        with pytest.raises(FolderError, match="expected <root>/<generator>/{0_real,1_fake}"):
-            find_generators(folder)
-    tree(tmp_path, "mj/0_real", "mj/1_fake")
-    with pytest.raises(FolderError, match="give the folder above it"):
-        find_generators(tmp_path / "mj")

@@ -195,6 +195,7 @@ def cross_detect(
     jpeg: int | None = None,
     device: str = "cpu",
     progress: bool = False,
+    recursive: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, Fingerprint], tuple[Skipped, ...]]:
     """Fit a fingerprint to each generator under ``root`` and test it on every other's images, none of them trained on.
 
@@ -208,8 +209,10 @@ def cross_detect(
     """
     check_method(method, FITTED)
     sets = {
-        generator.name: unique_pair(generator.real_images(), generator.fake_images(), denoiser, crop, jpeg, progress)
-        for generator in find_generators(root)
+        found.name: unique_pair(
+            found.real_images(recursive), found.fake_images(recursive), denoiser, crop, jpeg, progress
+        )
+        for found in find_generators(root, recursive)
     }
     skipped = tuple(chain(*(images.skipped for pair in sets.values() for images in pair.values())))
     drawn = {name: {k: draw(x.hashes, train, plan.seed) for k, x in pair.items()} for name, pair in sets.items()}

@@ -16,7 +16,7 @@ from difcore.artefacts import Claim
 from difcore.experiments.generators import describe, training_scenes
 from difcore.experiments.verdicts import decide
 from difcore.files import sha256_bytes
-from difcore.folders import list_images
+from difcore.folders import is_image, list_images
 from difcore.generators import PROGAN_EPOCHS, PROGAN_FILES, PROGAN_T, PROGANS
 from difcore.images import ImageError, Skipped, read_crop, skip_report
 from difcore.inference import page_trend, two_sided
@@ -135,7 +135,8 @@ def images_to_learn(
         images = training_scenes(cache, style, count or SCENES, size, progress)
         return images, describe(images, style)
     images, skipped = [], []
-    paths = list_images(folder)[: count or None]
+    paths = list_images(folder)
+    paths = [path for path in paths if is_image(path)][:count] if count else paths
     for path in paths:
         try:
             images.append(read_crop(path, size))
