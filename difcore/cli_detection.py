@@ -24,11 +24,15 @@ from difcore.cli_input import (
 )
 from difcore.cli_output import (
     answer,
+    called_facts,
+    called_generated,
     cross_table,
     detection_facts,
     detection_fields,
     facts_table,
     matches_table,
+    null_fields,
+    null_text,
     percent,
     show_progress,
     skipped_fields,
@@ -46,6 +50,7 @@ def fit(
     out: opt.Out,
     name: Annotated[str, typer.Option(show_default="the file's", help="The generator's name.")] = "",
     train: opt.Train = None,
+    hold_out: opt.HoldOut = True,
     method: opt.Method = "dif",
     crop: opt.Crop = 256,
     jpeg: opt.Jpeg = None,
@@ -67,7 +72,8 @@ def fit(
     prior: opt.Prior = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Fit a fingerprint to real and generated images; measure it on the images that --train leaves out."""
+    """Fit a fingerprint to real and generated images; measure it on images left out, whose reals are its null."""
+    from difcore.decisions import FALSE_ALARM, null_warnings
     from difcore.experiments.folders import fit_folders
     from difcore.fingerprints import save_fingerprint
     from difcore.images import list_images
@@ -80,16 +86,17 @@ def fit(
     real, fake = list_images(real_dir, recursive), list_images(fake_dir, recursive)
     used = choose_denoiser(denoiser, (), device, bfloat16, limit)
     name = name or out.stem
-    result = fit_folders(real, fake, used, plan, method, train, crop, jpeg, name, device, show_progress())
+    result = fit_folders(real, fake, used, plan, method, train, crop, jpeg, name, device, show_progress(), hold_out)
     fitted = result.fingerprint
     save_fingerprint(out, fitted)
-    warnings = format_warnings(real, fake, jpeg)
+    warnings = format_warnings(real, fake, jpeg) + null_warnings({out: fitted}, FALSE_ALARM)
     document: dict[str, Any] = {
         "command": "fit", "out": out, "name": name, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,
         "denoiser": used.name, "denoiser_sha256": used.hash, "limit": used.limit, "plan": fitted.metadata.get("plan"),
         "steps": fitted.metadata.get("steps"), "n_train_real": fitted.metadata["n_real"],
         "n_train_fake": fitted.metadata["n_fake"], "mu_real": fitted.mu_real, "mu_fake": fitted.mu_fake,
-        **detection_fields(result.held_out), "skipped": skipped_fields(result.skipped), "warnings": warnings,
+        **detection_fields(result.held_out), "null": null_fields(fitted), "skipped": skipped_fields(result.skipped),
+        "warnings": warnings,
     }  # fmt: skip
 
     def tell(console: Console) -> None:
@@ -99,10 +106,11 @@ def fit(
             "steps": document["steps"],
             "denoiser": used.name,
             "trained on": trained,
+            "null": null_text(fitted),
             "file": out,
         }
         console.print(facts_table(f"Fingerprint {name}", facts))
-        held_out = detection_facts(result.held_out) if result.held_out else {"images": "none; use --train"}
+        held_out = detection_facts(result.held_out) if result.held_out else {"images": "none"}
         console.print(facts_table("\nHeld out", held_out))
         tell_skipped(console, result.skipped, len(real) + len(fake))
 
@@ -121,33 +129,45 @@ def evaluate(
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
     bfloat16: opt.KnownBfloat16 = None,
+    false_alarm: opt.FalseAlarm = 0.01,
+    reals: opt.Reals = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Measure a fingerprint's balanced accuracy and AUC on two folders, with the decision it was fitted with."""
-    from difcore.experiments.folders import evaluate_folders
+    """Measure a fingerprint on two folders: balanced accuracy by its centres, AUC, what its null calls generated."""
+    from difcore.decisions import null_warnings
+    from difcore.experiments.folders import IN_TRAINING, evaluate_folders
+    from difcore.experiments.judging import with_nulls
     from difcore.images import list_images
 
     known = read_fingerprints([path])
     fingerprint = known[path]
     check_crop(known, crop)
-    reals, fakes = (draw_images(list_images(folder, recursive), test, seed) for folder in (real, fake))
+    real_files, fake_files = (draw_images(list_images(folder, recursive), test, seed) for folder in (real, fake))
     used = choose_denoiser(denoiser, [fingerprint], device, bfloat16)
-    result, rho, skipped = evaluate_folders(fingerprint, reals, fakes, used, jpeg, show_progress())
-    warnings = mismatches(known, used, jpeg) + format_warnings(reals, fakes, jpeg)
+    result, rho, skipped = evaluate_folders(fingerprint, real_files, fake_files, used, jpeg, show_progress())
+    given = list_images(reals, recursive) if reals else []
+    judging = with_nulls({str(path): fingerprint}, used, jpeg, given, show_progress())[str(path)]
+    called = called_generated(judging, rho, false_alarm)
+    trained = sum(entry.reason == IN_TRAINING for entry in skipped)
+    warnings = [f"{trained} images are in the training set of {path}: not counted"] if trained else []
+    warnings += mismatches(known, used, jpeg) + null_warnings({path: judging}, false_alarm)
+    warnings += format_warnings(real_files, fake_files, jpeg)
     document: dict[str, Any] = {
         "command": "evaluate", "fingerprint": path, "name": fingerprint.name, "method": fingerprint.method,
         "crop": fingerprint.crop, "jpeg": jpeg, "seed": seed, "denoiser": used.name, "denoiser_sha256": used.hash,
         "limit": used.limit, "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake,
         "rho_real": rho["real"].mean(), "rho_fake": rho["fake"].mean(),
-        **detection_fields(result), "skipped": skipped_fields(skipped), "warnings": warnings,
+        **detection_fields(result), "false_alarm": false_alarm, "null": null_fields(judging), **called,
+        "in_training_set": trained, "skipped": skipped_fields(skipped), "warnings": warnings,
     }  # fmt: skip
 
     def tell(console: Console) -> None:
         here, fitted = (f"real {{{key}_real:+.4f}}, fake {{{key}_fake:+.4f}}" for key in ("rho", "mu"))
         facts = {"mean correlation": here.format(**document), "centres at the fit": fitted.format(**document)}
+        facts |= {"null": null_text(judging), **called_facts(document)}
         title = f"{fingerprint.name} ({fingerprint.method}), denoiser {used.name}"
         console.print(facts_table(title, detection_facts(result) | facts))
-        tell_skipped(console, skipped, len(reals) + len(fakes))
+        tell_skipped(console, skipped, len(real_files) + len(fake_files))
 
     answer(document, as_json, tell, warnings)
 
@@ -160,37 +180,45 @@ def detect(
     recursive: opt.Recursive = False,
     device: opt.Device = "cpu",
     bfloat16: opt.KnownBfloat16 = None,
+    false_alarm: opt.FalseAlarm = 0.01,
+    reals: opt.Reals = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Say of each image whether the fingerprints' generators made it, best match first."""
-    from difcore.experiments.folders import detect_images
+    """Say of each image whether the fingerprints' generators made it, best match first, at a rate of false alarms."""
+    from difcore.decisions import null_warnings, overall
+    from difcore.experiments.judging import detect_images
+    from difcore.images import list_images
 
     files, images = sort_arguments(paths, recursive)
     known = read_fingerprints(files)
     check_crop(known, crop)
     fingerprints = list(known.values())
     used = choose_denoiser(denoiser, fingerprints, device, bfloat16)
-    table, skipped = detect_images(fingerprints, images, used, jpeg, show_progress())
-    warnings = mismatches(known, used, jpeg)
+    given = list_images(reals, recursive) if reals else []
+    found = detect_images(fingerprints, images, used, jpeg, show_progress(), false_alarm, given)
+    judging = dict(zip(known, found.fingerprints.values(), strict=True))
+    warnings = mismatches(known, used, jpeg) + null_warnings(judging, false_alarm)
     document: dict[str, Any] = {
         "command": "detect",
-        "fingerprints": [{"path": p, "name": f.name, "method": f.method} for p, f in known.items()],
+        "fingerprints": [
+            {"path": p, "name": f.name, "method": f.method, "null": null_fields(f)} for p, f in judging.items()
+        ],
         "crop": fingerprints[0].crop, "jpeg": jpeg, "denoiser": used.name, "denoiser_sha256": used.hash,
-        "limit": used.limit, "images": [
+        "limit": used.limit, "false_alarm": false_alarm, "correction": "holm", "images": [
             {
                 "image": image,
                 "best": rows.fingerprint.iloc[0],
-                "generated": bool(rows.generated.any()),
+                "verdict": overall(rows.verdict),
                 "matches": rows.drop(columns="image").to_dict("records"),
             }
-            for image, rows in table.groupby("image", sort=False)
+            for image, rows in found.table.groupby("image", sort=False)
         ],
-        "skipped": skipped_fields(skipped), "warnings": warnings,
+        "skipped": skipped_fields(found.skipped), "warnings": warnings,
     }  # fmt: skip
 
     def tell(console: Console) -> None:
-        console.print(matches_table(table))
-        tell_skipped(console, skipped, len(images))
+        console.print(matches_table(found.table, false_alarm))
+        tell_skipped(console, found.skipped, len(images))
 
     answer(document, as_json, tell, warnings)
 

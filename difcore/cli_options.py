@@ -24,7 +24,10 @@ Jpeg = Annotated[
 Method = Annotated[
     str, Option(help="dif; marra18, the mean residual of the fakes; marra18-zm, with mean-free rows and columns.")
 ]
-Train = Annotated[int | None, Option(min=2, show_default="all", help="Images of each class to train on.")]
+Train = Annotated[int | None, Option(min=2, show_default="three quarters", help="Images of each class to train on.")]
+HoldOut = Annotated[
+    bool, Option("--hold-out/--no-hold-out", help="no: without --train, train on all; nothing is measured, no null.")
+]
 TrainHalf = Annotated[int | None, Option(min=2, show_default="half", help="Images of each class to train on.")]
 Test = Annotated[int | None, Option(min=1, show_default="all", help="Images of each class, drawn with --seed.")]
 
@@ -33,6 +36,12 @@ FitDenoiser = Annotated[str, Option("--denoiser", help=_NAMES)]
 FitBfloat16 = Annotated[bool, Option(help="Filter and network in bfloat16: faster on GPUs and CPUs with AMX.")]
 FitLimit = Annotated[
     bool, Option("--limit/--no-limit", help="Hold residuals within 0.4 of their root mean square; no: as in the paper.")
+]
+FalseAlarm = Annotated[
+    float, Option(min=1e-6, max=0.5, help="How often a real image may be called generated, all fingerprints together.")
+]
+Reals = Annotated[
+    Path | None, Option(help="Folder of real images like those in question: the null, in place of the stored one.")
 ]
 
 # Of commands that use fingerprints: None stands for what a fingerprint was fitted with.

@@ -1,11 +1,11 @@
-"""A fingerprint: its pattern, the two centres of its decision, where it came from. Saved, loaded, imported."""
+"""A fingerprint: its pattern, the centres and the null of its decision, where it came from. Saved, loaded, imported."""
 
 from __future__ import annotations
 
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -17,9 +17,12 @@ from torch import Tensor
 
 from difcore.correlation import Array, ncc, nearest_centre
 from difcore.files import atomic_safetensors, sha256_file
+from difcore.null import Null, Reals
 
 OFFICIAL = "official release"
 LAST_BATCHES = 20  # the centres are means over these many last batches (official code)
+CONTENT = 16  # hex digits kept of an image's hash
+NULL, TRAINED = "null ", "trained"  # names of tensors in a file: correlations of a kind of reals, content hashes
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Fingerprint:
         The generator's.
     metadata : mapping
         Provenance: data, plan, seed, denoiser.
+    null : Null or None
+        How reals that it was not fitted to correlate with it. None: unknown, so no false-alarm rate can be stated.
+    trained : frozenset of str
+        ``contents`` of the images that it was fitted to; empty: unknown.
     """
 
     pattern: Tensor
@@ -49,6 +56,8 @@ class Fingerprint:
     method: str = "dif"
     name: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    null: Null | None = None
+    trained: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.pattern.ndim != 3 or self.pattern.shape[0] != 3:
@@ -59,6 +68,7 @@ class Fingerprint:
             object.__setattr__(self, "pattern", -self.pattern)
             object.__setattr__(self, "mu_real", -self.mu_real)
             object.__setattr__(self, "mu_fake", -self.mu_fake)
+            object.__setattr__(self, "null", self.null and self.null.turned())
 
     @property
     def threshold(self) -> float:
@@ -94,16 +104,28 @@ class Fingerprint:
         return replace(self, mu_real=mu_real, mu_fake=mu_fake)
 
 
+def contents(hashes: Iterable[str]) -> list[str]:
+    """What is kept of images' ``residuals.sha256_pixels``: their first 64 bits, 16 hex digits."""
+    return [digest[:CONTENT] for digest in hashes]
+
+
 def save_fingerprint(path: Path | str, fingerprint: Fingerprint) -> Path:
-    """Write pattern, centres and provenance as one safetensors file, atomically."""
+    """Write pattern, centres, null, training images' hashes and provenance as one safetensors file, atomically."""
     centres = {key: float(getattr(fingerprint, key)) for key in ("mu_real", "mu_fake")}
     names = {key: getattr(fingerprint, key) for key in ("method", "name")}
     metadata = {"kind": "fingerprint", **centres, **names, "metadata": dict(fingerprint.metadata)}
-    return atomic_safetensors(path, {"pattern": fingerprint.pattern.float()}, metadata)
+    tensors = {"pattern": fingerprint.pattern.float()}
+    if fingerprint.null is not None:
+        kinds = fingerprint.null.kinds.items()
+        tensors |= {NULL + kind: torch.tensor(reals.rho, dtype=torch.float64) for kind, reals in kinds}
+    if fingerprint.trained:
+        rows = [list(bytes.fromhex(digest)) for digest in sorted(fingerprint.trained)]
+        tensors[TRAINED] = torch.tensor(rows, dtype=torch.uint8)
+    return atomic_safetensors(path, tensors, metadata)
 
 
 def load_fingerprint(path: Path | str) -> Fingerprint:
-    """Read a file written by ``save_fingerprint``.
+    """Read a file written by ``save_fingerprint``; older ones have no null and no hashes.
 
     Raises
     ------
@@ -118,7 +140,12 @@ def load_fingerprint(path: Path | str) -> Fingerprint:
             facts = {key: json.loads(value) for key, value in (stream.metadata() or {}).items()}
             if facts.pop("kind", None) != "fingerprint":
                 raise ValueError("its metadata says it is something else")
-            return Fingerprint(stream.get_tensor("pattern"), **facts)
+            names = list(stream.keys())
+            kinds = {k.removeprefix(NULL): Reals(tuple(stream.get_tensor(k).tolist())) for k in names if NULL in k}
+            rows = stream.get_tensor(TRAINED).tolist() if TRAINED in names else []
+            found = Fingerprint(stream.get_tensor("pattern"), **facts)
+            trained = frozenset(bytes(row).hex() for row in rows)
+            return replace(found, null=Null(kinds) if kinds else None, trained=trained)
     except (SafetensorError, json.JSONDecodeError, TypeError, ValueError) as error:
         hint = "; for the authors' chk_0.pt use `difcore import-official`" if path.suffix == ".pt" else ""
         raise ValueError(f"{path} is not a difcore fingerprint: {error}{hint}") from error

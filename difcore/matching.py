@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from difcore.denoisers import LIMIT, Denoiser, load_denoiser
+from difcore.denoisers import LIMIT, SHIPPED, Denoiser, load_denoiser
 from difcore.fingerprints import Fingerprint
 
 FOREIGN_DENOISER = "photos-long"  # for the authors' fingerprints: chosen by agreement with them (notebooks 03 and 05)
@@ -36,3 +36,16 @@ def load_recorded(
     precisions = (False, True) if bfloat16 is None else (bfloat16,)
     ways = [load_denoiser(name, device, rounded, limit) for limit, rounded in product(limits, precisions)]
     return next((denoiser for denoiser in ways if denoiser.hash in hashes), ways[0])
+
+
+def same_filter(fingerprint: Fingerprint, denoiser: Denoiser) -> bool:
+    """Whether ``denoiser`` gives the residuals that the fingerprint was fitted to, up to rounding.
+
+    By the recorded hash; a shipped filter of the same name and limit in another precision counts as the same. A
+    fingerprint that records no filter is taken to match.
+    """
+    facts = fingerprint.metadata
+    if facts.get("denoiser_sha256") in (None, denoiser.hash):
+        return True
+    known = denoiser.name in SHIPPED
+    return known and (facts.get("denoiser"), facts.get("limit")) == (denoiser.name, denoiser.limit)

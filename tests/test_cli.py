@@ -167,6 +167,8 @@ def test_fit_marra18_measures_what_it_did_not_train_on(world: World, tmp_path: P
     result = call("fit", real, fake, "--out", out, *options, "--json")
     document = result.json
     assert (document["n_real"], document["n_fake"]) == (3, 3)
+    assert document["null"]["held-out reals"]["n"] == 3
+    assert any("3 held-out reals only" in text for text in document["warnings"])
     assert (document["n_train_real"], document["n_train_fake"]) == (5, 5)
     assert document["auc"] == document["accuracy"] == 1.0
     assert document["interval"][0] < 1.0 == document["interval"][1]
@@ -193,12 +195,16 @@ def test_fit_dif_takes_every_parameter(world: World, tmp_path: Path) -> None:
     document = call("fit", *world.pair(), "--out", out, *given, *options, "--json").json
     assert document["plan"] == plan | {"boost": True, "bfloat16": False, "seed": 7}
     assert (document["steps"], document["name"], document["jpeg"]) == (3, "G", 90)
-    nothing = ("accuracy", "interval", "auc", "auc_interval")
-    assert [document[key] for key in nothing] == [None] * 4  # all images were trained on
-    assert (document["n_real"], document["n_fake"]) == (0, 0)
+    assert (document["n_real"], document["n_fake"]) == (2, 2)  # a quarter is held out
     assert load_fingerprint(out).metadata["jpeg"] == 90
     assert document["limit"] == LIMIT
-    assert "none; use --train" in call("fit", *world.pair(), "--out", out, *given, *options).out
+    everything = ("fit", *world.pair(), "--out", out, *given, *options, "--no-hold-out")
+    document = call(*everything, "--json").json
+    nothing = ("accuracy", "interval", "auc", "auc_interval", "null")
+    assert [document[key] for key in nothing] == [None] * 5
+    assert (document["n_real"], document["n_fake"], document["n_train_real"]) == (0, 0, 8)
+    told = call(*everything)
+    assert "none" in told.out and "has no null" in told.err
 
 
 def test_a_fingerprint_of_plain_residuals_is_met_by_plain_ones(world: World, tmp_path: Path) -> None:
@@ -209,26 +215,48 @@ def test_a_fingerprint_of_plain_residuals_is_met_by_plain_ones(world: World, tmp
     found = call("detect", out, fake, *options)
     hashes = {r.json["denoiser_sha256"] for r in (fitted, measured, found)}
     assert hashes == {load_denoiser(world.denoiser, limit=None).hash}
-    assert {r.json["limit"] for r in (fitted, measured, found)} == {None} and measured.json["warnings"] == []
+    assert {r.json["limit"] for r in (fitted, measured, found)} == {None} and not any(
+        "denoiser" in text for text in measured.json["warnings"]
+    )
 
 
-def test_evaluate(world: World) -> None:
+def test_evaluate(world: World, tmp_path: Path) -> None:
     real, fake = world.pair()
-    command = ("evaluate", world.fingerprint, "--real", real, "--fake", fake, "--denoiser", world.denoiser)
+    reals = write_images(tmp_path / "reals", 7, 40)
+    images = ("--real", real, "--fake", fake, "--denoiser", world.denoiser)
+    command = ("evaluate", untaught(world, tmp_path), *images, "--reals", reals)
     result = call(*command, "--crop", CROP, "--json")
     document = result.json
     assert result.err == ""
     assert document["auc"] == 1.0
     assert document["accuracy"] == pytest.approx(1, abs=0.2)
     assert (document["n_real"], document["n_fake"], document["seed"]) == (8, 8, 0)
-    assert (document["skipped"], document["warnings"]) == ([], [])
+    assert (document["skipped"], document["warnings"], document["in_training_set"]) == ([], [], 0)
     assert document["rho_fake"] > document["rho_real"]
+    assert (document["called_real"], document["called_fake"], document["false_alarm"]) == (0, 8, 0.01)
+    assert document["null"]["given reals"]["n"] == 40
     part = call(*command, "--test", 3, "--seed", 1, "--jpeg", 80, "--json").json
     assert (part["n_real"], part["n_fake"], part["seed"], part["jpeg"]) == (3, 3, 1, 80)
     assert part["rho_fake"] != document["rho_fake"]
     told = call(*command)
-    for words in (" %  (95 % interval", "AUC", "8 real, 8 fake", "a (marra18), denoiser tiny"):
+    for words in (" %  (95 % interval", "AUC", "8 real, 8 fake", "denoiser tiny", "0 of 8 real, 8 of 8 fake"):
         assert words in told.out
+
+
+def untaught(world: World, folder: Path) -> Path:
+    """The first generator's fingerprint without what it knows of reals and of its training images."""
+    found = dataclasses.replace(load_fingerprint(world.fingerprint), null=None, trained=frozenset())
+    return save_fingerprint(folder / "a.safetensors", found)
+
+
+def test_evaluate_does_not_count_the_training_images(world: World) -> None:
+    real, fake = world.pair()
+    command = ("evaluate", world.fingerprint, "--real", real, "--fake", fake, "--denoiser", world.denoiser)
+    result = call(*command, "--json")
+    assert (result.json["n_real"], result.json["n_fake"], result.json["in_training_set"]) == (3, 3, 10)
+    assert "10 images are in the training set" in result.err
+    told = call(*command)
+    assert "3 real, 3 fake" in told.out and "skipped 10 of 16 images: 10 in training set" in told.out
 
 
 def test_a_fingerprint_of_another_generator_finds_nothing(world: World) -> None:
@@ -241,13 +269,12 @@ def test_evaluate_warns_of_another_denoiser_and_takes_the_fitted_one_by_default(
     real, fake = world.pair()
     images = ("--real", real, "--fake", fake)
     result = call("evaluate", world.fingerprint, *images, "--denoiser", "highpass", "--json")
-    assert len(result.json["warnings"]) == 1
     assert "another denoiser (tiny) than the one used here (highpass)" in result.err
     out = tmp_path / "h.safetensors"
     options = ("--method", "marra18", "--crop", CROP, "--denoiser", "highpass", "--jpeg", 95)
     assert call("fit", real, fake, "--out", out, *options).code == 0
     default = call("evaluate", out, *images, "--jpeg", 95, "--json")
-    assert (default.json["denoiser"], default.err) == ("highpass", "")
+    assert default.json["denoiser"] == "highpass" and "denoiser" not in default.err
     assert "re-encoded as JPEG of quality 95" in call("evaluate", out, *images, "--json").err
 
 
@@ -268,29 +295,48 @@ def test_differing_formats_are_warned_of_beside_the_answer(world: World, tmp_pat
 
 
 def test_detect_ranks_fingerprints_given_among_images(world: World, tmp_path: Path) -> None:
-    fingerprint = load_fingerprint(world.fingerprint)
+    path = untaught(world, tmp_path)
+    fingerprint = load_fingerprint(path)
     other = torch.randn(fingerprint.pattern.shape, generator=torch.Generator().manual_seed(1))
     unrelated = dataclasses.replace(fingerprint, pattern=other)  # of the same name
     save_fingerprint(tmp_path / "z.safetensors", unrelated)
     fake, real = world.images("a", "1_fake") / "0.png", world.images("a", "0_real")
-    bad = tmp_path / "bad.png"
+    bad, black = tmp_path / "bad.png", tmp_path / "black.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n")
-    command = ("detect", fake, tmp_path / "z.safetensors", real, world.fingerprint, bad, fake)
+    Image.new("RGB", (CROP, CROP)).save(black)
+    reals = write_images(tmp_path / "reals", 7, 60)
+    command = ("detect", fake, tmp_path / "z.safetensors", real, path, bad, fake, black, "--reals", reals)
     result = call(*command, "--denoiser", world.denoiser, "--crop", CROP, "--json")
     document = result.json
     assert [entry["name"] for entry in document["fingerprints"]] == ["z", "a"]
+    assert [entry["null"]["given reals"]["n"] for entry in document["fingerprints"]] == [60, 60]
     images = document["images"]
     assert [entry["image"] for entry in images[:2]] == [str(fake), str(real / "0.png")]
-    assert len(images) == 9
-    assert images[0]["best"] == "a"
-    assert images[0]["generated"] is True
+    assert len(images) == 10 and (document["false_alarm"], document["correction"]) == (0.01, "holm")
+    assert (images[0]["best"], images[0]["verdict"]) == ("a", "generated")
+    assert [entry["verdict"] for entry in images[1:]] == ["no match"] * 8 + ["not applicable"]
     assert [match["fingerprint"] for match in images[0]["matches"]] == ["a", "z"]
-    assert set(images[0]["matches"][0]) == {"fingerprint", "rho", "threshold", "margin", "generated"}
-    assert sum(match["generated"] for entry in images[1:] for match in entry["matches"]) == 0
+    keys = {"fingerprint", "rho", "z", "p", "p_holm", "nearest_centre", "verdict", "reason"}
+    assert set(images[0]["matches"][0]) == keys
+    assert {match["reason"] for match in images[-1]["matches"]} == {"constant image"}
+    assert all(0 < match["p"] <= match["p_holm"] <= 1 for entry in images[:-1] for match in entry["matches"])
     assert [entry["path"] for entry in document["skipped"]] == [str(bad)]
     told = call(*command, "--denoiser", world.denoiser)
-    assert told.out.count("generated\n") + told.out.count("generated \n") == 1
-    assert "skipped 1 of 10 images" in told.out
+    for words in ("nearest centre", "Holm", "not applicable: constant image", "skipped 1 of 11 images"):
+        assert words in told.out
+    strict = call(*command, "--denoiser", world.denoiser, "--false-alarm", 1e-4, "--json")
+    assert strict.json["images"][0]["verdict"] == "undecided" and "cannot vouch" in strict.err
+
+
+def test_detect_without_a_null_says_so(world: World, tmp_path: Path) -> None:
+    path = untaught(world, tmp_path)
+    command = ("detect", path, world.images("a", "1_fake"), "--denoiser", world.denoiser)
+    result = call(*command, "--json")
+    assert {entry["verdict"] for entry in result.json["images"]} == {"undecided"} and "has no null" in result.err
+    assert {entry["matches"][0]["nearest_centre"] for entry in result.json["images"]} == {"generated"}
+    assert result.json["images"][0]["matches"][0]["p"] is None and "–" in call(*command).out
+    known = call("detect", world.fingerprint, world.images("a", "1_fake"), "--denoiser", world.denoiser, "--json").json
+    assert sum(entry["matches"][0]["reason"] == "in training set" for entry in known["images"]) == 5
 
 
 def test_cross_detect(world: World) -> None:
@@ -540,5 +586,5 @@ def test_as_a_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_bad_input(Result(answer.returncode, answer.stdout, answer.stderr), "does not exist")
     answer = subprocess.run(command[:-1], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
     document = Result(answer.returncode, answer.stdout, answer.stderr).json
-    assert answer.stderr == ""
-    assert all(entry["generated"] for entry in document["images"])
+    assert len(answer.stderr.splitlines()) == 1 and "3 held-out reals only" in answer.stderr
+    assert all(entry["matches"][0]["nearest_centre"] == "generated" for entry in document["images"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import grid, noise_images, with_pattern, write_images
 
 from difcore import methods
@@ -15,8 +16,9 @@ from difcore.correlation import ncc
 from difcore.denoisers import load_denoiser
 from difcore.experiments import folders
 from difcore.experiments.demo import demo_images, start_here
-from difcore.experiments.folders import cross_detect, detect_images, draw, evaluate_folders, fit_folders, split, unique
-from difcore.fingerprints import Fingerprint
+from difcore.experiments.folders import IN_TRAINING, cross_detect, draw, evaluate_folders, fit_folders, split, unique
+from difcore.experiments.judging import detect_images
+from difcore.fingerprints import Fingerprint, contents
 from difcore.fit import DifPlan
 from difcore.generating import generate
 from difcore.generator_training import SOURCE_STYLE
@@ -89,8 +91,6 @@ def test_a_split_is_disjoint_and_complete() -> None:
     for train in (0, 3, 10):
         chosen, rest = split(10, train, np.random.default_rng(0))
         assert len(chosen) == train and sorted([*chosen, *rest]) == list(range(10))
-    chosen, rest = split(10, None, np.random.default_rng(0))
-    assert sorted(chosen) == list(range(10)) and len(rest) == 0
     with pytest.raises(ValueError, match="asked for 11 training images, only 10"):
         split(10, 11, np.random.default_rng(0))
 
@@ -164,11 +164,42 @@ def test_an_image_in_both_classes_is_refused(pair: tuple[Path, Path]) -> None:
         fit_folders(*pair, HIGHPASS, method="marra18", crop=32)
 
 
-def test_everything_may_be_trained_on(pair: tuple[Path, Path]) -> None:
-    result = fit_folders(*pair, HIGHPASS, method="marra18", crop=32)
-    assert result.held_out is None
-    assert (result.fingerprint.metadata["n_real"], result.fingerprint.metadata["n_fake"]) == (20, 24)
-    assert fit_folders(*pair, HIGHPASS, method="marra18", train=20, crop=32).held_out is None  # no real is left
+def test_a_quarter_is_held_out_unless_everything_is_to_be_trained_on(pair: tuple[Path, Path]) -> None:
+    usual = fit_folders(*pair, HIGHPASS, method="marra18", crop=32)
+    assert usual.held_out is not None and (usual.held_out.n_real, usual.held_out.n_fake) == (5, 6)
+    assert usual.fingerprint.null is not None and usual.fingerprint.null.n == 5
+    assert len(usual.fingerprint.trained) == 15 + 18
+    whole = fit_folders(*pair, HIGHPASS, method="marra18", crop=32, hold_out=False)
+    assert whole.held_out is None and whole.fingerprint.null is None
+    assert (whole.fingerprint.metadata["n_real"], whole.fingerprint.metadata["n_fake"]) == (20, 24)
+    last = fit_folders(*pair, HIGHPASS, method="marra18", train=20, crop=32)  # no real is left
+    assert last.held_out is None and last.fingerprint.null is None
+
+
+def test_the_null_is_of_the_reals_that_were_held_out(pair: tuple[Path, Path]) -> None:
+    found = fit_folders(*pair, HIGHPASS, DifPlan(seed=2), "marra18", train=8, crop=32).fingerprint
+    assert found.null is not None
+    (reals,) = found.null.kinds.values()
+    residuals = residuals_of(pair[0], HIGHPASS, 32)
+    held_out = [digest not in found.trained for digest in contents(residuals.hashes)]
+    assert sum(held_out) == 12
+    np.testing.assert_allclose(reals.rho, np.sort(found.scores(residuals.values[held_out])), atol=1e-6)
+
+
+def test_evaluation_does_not_count_what_was_trained_on_whatever_file_it_is_in(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found = fit_folders(*pair, HIGHPASS, method="marra18", train=8, crop=32).fingerprint
+    for k, path in enumerate(sorted(pair[1].iterdir())):
+        Image.open(path).save(tmp_path / f"{k}.bmp")  # the same pixels under other bytes
+        path.unlink()
+        shutil.move(tmp_path / f"{k}.bmp", pair[1] / f"{k}.bmp")
+    result, rho, skipped = evaluate_folders(found, *pair, HIGHPASS)
+    assert (result.n_real, result.n_fake) == (len(rho["real"]), len(rho["fake"])) == (12, 16)
+    assert len(skipped) == 16 and {s.reason for s in skipped} == {IN_TRAINING}
+    everything = fit_folders(*pair, HIGHPASS, method="marra18", crop=32, hold_out=False).fingerprint
+    with pytest.raises(ValueError, match="all 20 real images are in the training set"):
+        evaluate_folders(everything, *pair, HIGHPASS)
 
 
 def test_skipped_images_are_reported(pair: tuple[Path, Path]) -> None:
@@ -194,7 +225,9 @@ def test_bad_requests_are_refused(pair: tuple[Path, Path], tmp_path: Path) -> No
 
 
 def test_the_same_last_encoding_for_both_classes(pair: tuple[Path, Path]) -> None:
-    plain, encoded = (fit_folders(*pair, HIGHPASS, method="marra18", crop=32, jpeg=q).fingerprint for q in (None, 80))
+    plain, encoded = (
+        fit_folders(*pair, HIGHPASS, method="marra18", crop=32, jpeg=q, hold_out=False).fingerprint for q in (None, 80)
+    )
     assert plain.metadata["jpeg"] is None and encoded.metadata["jpeg"] == 80
     expected = residuals_of(pair[1], HIGHPASS, 32, jpeg=80, cache=False).values.astype(np.float32).mean(0)
     np.testing.assert_allclose(encoded.pattern, expected, atol=1e-5)
@@ -224,30 +257,60 @@ def test_each_image_is_ranked_against_each_fingerprint(tmp_path: Path) -> None:
         write_class(tmp_path / "a", 1, 13, patterns[0], 8)[0],
     ]
     (tmp_path / "text.png").write_text("no image")
+    reals = write_class(tmp_path / "reals", 60, 14)
     prints = [Fingerprint(torch.from_numpy(p), 0.0, 0.3, name=n) for p, n in zip(patterns, "AB", strict=True)]
-    table, skipped = detect_images(prints, [files[0], tmp_path / "text.png", *files[1:]], HIGHPASS)
-    assert [s.path.name for s in skipped] == ["text.png"]
+    given = [files[0], tmp_path / "text.png", *files[1:]]
+    found = detect_images(prints, given, HIGHPASS, reals=reals)
+    table = found.table
+    assert [s.path.name for s in found.skipped] == ["text.png"]
     assert list(table.image) == [str(f) for f in files for _ in prints]
     best = table.groupby("image", sort=False).first()
     assert list(best.fingerprint[[str(files[0]), str(files[2])]]) == ["B", "A"]
-    assert list(best.generated) == [True, False, True]
+    assert list(best.verdict) == ["generated", "no match", "generated"]
+    assert list(best.nearest_centre) == ["generated", "real", "generated"]
     for image, rows in table.groupby("image"):
-        assert rows.margin.is_monotonic_decreasing, image
-    np.testing.assert_allclose(table.margin, table.rho / 0.3, atol=1e-6)
-    assert (table.generated == (table.margin > 0.5)).all() and (table.threshold == 0.15).all()
+        assert rows.z.is_monotonic_decreasing and rows.p.is_monotonic_increasing, image
+    for name, rows in table.groupby("fingerprint"):
+        null = found.fingerprints[str(name)].null
+        assert null is not None and null.n == 60
+        np.testing.assert_allclose(rows.z, null.z(rows.rho))
+    without = detect_images(prints, given, HIGHPASS).table
+    assert without.z.isna().all() and set(without.reason) == {"no null: give --reals"}
+    assert list(without.groupby("image", sort=False).first().fingerprint) == list(best.fingerprint)
 
 
-def test_margins_are_on_the_scale_of_each_fingerprints_centres(tmp_path: Path) -> None:
+def test_reals_that_a_fingerprint_was_fitted_to_are_no_null(tmp_path: Path) -> None:
+    reals = write_class(tmp_path / "reals", 30, 14)
+    trained = frozenset(contents(residuals_of(reals[:10], HIGHPASS, 32).hashes))
+    prints = [Fingerprint(torch.from_numpy(PATTERN), 0, 0.3, name="f", trained=trained)]
+    found = detect_images(prints, reals[:12], HIGHPASS, reals=reals)
+    null = found.fingerprints["f"].null
+    assert null is not None and null.n == 20
+    assert list(found.table.reason[:10]) == ["in training set"] * 10 and not found.table.reason[10:].any()
+
+
+def test_the_weaker_fingerprint_does_not_win_by_its_small_gap(tmp_path: Path) -> None:
+    strong, weak = (torch.from_numpy(grid(seed=seed)) for seed in (0, 1))
+    files, reals = write_class(tmp_path / "x", 8, 1, grid(seed=0), 4), write_class(tmp_path / "reals", 40, 2)
+    prints = [Fingerprint(strong, 0, 0.3, name="strong"), Fingerprint(weak, 0, 0.0005, name="weak")]
+    table = detect_images(prints, files, HIGHPASS, reals=reals).table
+    assert (table.groupby("image", sort=False).fingerprint.first() == "strong").all()
+    margin = table.rho / table.fingerprint.map({"strong": 0.3, "weak": 0.0005})
+    by_margin = table.assign(margin=margin).sort_values("margin").groupby("image").fingerprint.last()
+    assert (by_margin == "weak").any()  # as it was ranked before
+
+
+def test_fingerprints_without_names_go_by_their_place(tmp_path: Path) -> None:
     files = write_class(tmp_path / "x", 2, 1, PATTERN)
     plain, turned = torch.from_numpy(PATTERN), -torch.from_numpy(PATTERN)
     prints = [Fingerprint(plain, 0.1, 0.2, name="plain"), Fingerprint(turned, -0.5, 0.5, name="turned")]
-    table, _ = detect_images([*prints, Fingerprint(plain, 0.3, 0.3)], files, HIGHPASS)
+    table = detect_images([*prints, Fingerprint(plain, 0.3, 0.3)], files, HIGHPASS).table
     rows = {name: part.sort_values("image") for name, part in table.groupby("fingerprint")}
-    assert set(rows) == {"plain", "turned", "2"}  # one without a name goes by its place
-    np.testing.assert_allclose(rows["plain"].margin, (rows["plain"].rho - 0.1) / 0.1, atol=1e-5)
-    np.testing.assert_allclose(rows["turned"].margin, rows["turned"].rho + 0.5, atol=1e-5)
+    assert set(rows) == {"plain", "turned", "2"}
     np.testing.assert_allclose(rows["turned"].rho, -rows["plain"].rho, atol=1e-6)
-    assert (rows["2"].margin == 0).all() and not rows["2"].generated.any()  # centres that coincide decide nothing
+    assert (rows["2"].nearest_centre == "real").all()  # centres that coincide decide nothing
+    with pytest.raises(ValueError, match="names of their own"):
+        detect_images([prints[0], prints[0]], files, HIGHPASS)
 
 
 def test_fingerprints_of_other_sizes_cannot_be_compared(tmp_path: Path) -> None:

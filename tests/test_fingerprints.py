@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from difcore.fingerprints import Fingerprint, import_official, load_fingerprint, save_fingerprint
+from difcore.null import null_of
 from difcore.paper import GENERATORS
 
 
@@ -94,6 +95,23 @@ def test_a_file_gives_back_every_bit(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["f.safetensors"]  # nothing temporary left
 
 
+def test_a_file_gives_back_the_null_and_the_hashes(tmp_path: Path) -> None:
+    rho = np.random.default_rng(0).normal(0, 0.01, 30)
+    null, trained = null_of({"held-out reals": rho, "other": rho[:5] / 3}), frozenset(["0" * 16, "0123456789abcdef"])
+    saved = Fingerprint(pattern(), -0.1, 0.2, null=null, trained=trained)
+    loaded = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", saved))
+    assert loaded.null == null and loaded.trained == trained
+    older = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", Fingerprint(pattern(), -0.1, 0.2)))
+    assert older.null is None and older.trained == frozenset()
+
+
+def test_the_null_turns_with_the_sign() -> None:
+    null = null_of({"reals": [0.1, 0.2, 0.4]})
+    turned = Fingerprint(-pattern(), 0.01, -0.02, null=null).null
+    assert turned is not None and turned.kinds["reals"].rho == (-0.4, -0.2, -0.1)
+    assert Fingerprint(pattern(), -0.01, 0.02, null=null).null is null
+
+
 def test_centres_of_any_number_type_survive_a_file(tmp_path: Path) -> None:
     saved = Fingerprint(pattern(), np.float32(-0.5), torch.tensor(0.25), "dif")  # type: ignore[arg-type]
     loaded = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", saved))
@@ -120,6 +138,7 @@ NOT_FINGERPRINTS: dict[str, Callable[[Path], object]] = {
     "centre of text": lambda p: as_safetensors(p, {"pattern": pattern()}, **{**GOOD, "mu_real": "zero"}),
     "centres of text": lambda p: as_safetensors(p, {"pattern": pattern()}, **{**GOOD, "mu_real": "0", "mu_fake": "1"}),
     "extra fact": lambda p: as_safetensors(p, {"pattern": pattern()}, **GOOD, colour="red"),
+    "a null of one": lambda p: as_safetensors(p, {"pattern": pattern(), "null x": torch.zeros(1)}, **GOOD),
     "flat pattern": lambda p: as_safetensors(p, {"pattern": pattern()[0]}, **GOOD),
     "not finite": lambda p: as_safetensors(p, {"pattern": pattern() / 0}, **GOOD),
     "cut short": lambda p: p.write_bytes(saved_bytes(p)[:-100]),

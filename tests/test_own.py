@@ -98,9 +98,32 @@ def test_detection_takes_the_filter_of_the_fit(trained: OwnFingerprint, tmp_path
     assert (found.denoiser.hash, found.denoiser.limit) == (FILTER.hash, 0.7)
     rho = found.table.set_index("image").rho
     assert rho[rho.index.str.startswith("fake")].min() > rho[rho.index.str.startswith("real")].median()
-    assert found.warnings == () and len(found.skipped) == 1 and len(found.margins(3)) == 3
+    assert len(found.skipped) == 1 and len(found.z(3)) == 3
+    verdicts = found.table.set_index("image").verdict
+    assert (verdicts[rho.index.str.startswith("fake")] == "generated").all()
+    assert not (verdicts[rho.index.str.startswith("real")] == "generated").any()
+    assert found.best().z == found.table.z.max() and found.best().image.startswith("fake")
+    assert len(found.warnings) == 1 and "16 held-out reals only" in found.warnings[0]
     foreign = detect_your_own([trained.fingerprint], tmp_path / "unknown", "photos")
-    assert len(foreign.warnings) == 1 and "photos" in foreign.warnings[0]
+    assert len(foreign.warnings) == 2 and "photos" in foreign.warnings[0]
+    assert set(foreign.table.verdict) == {"not applicable"}
+    assert set(foreign.table.reason) == {"fitted with filter highpass"}
+
+
+def test_the_fit_keeps_its_null_and_the_hashes_of_what_it_was_trained_on(
+    trained: OwnFingerprint, folders: tuple[Path, Path], tmp_path: Path, cache: Path
+) -> None:
+    found = trained.fingerprint
+    assert found.null is not None and list(found.null.kinds) == ["held-out reals"]
+    np.testing.assert_array_equal(found.null.kinds["held-out reals"].rho, np.sort(trained.rho["real"]))
+    table = trained.null_table()
+    assert (table.n[0], table.n_fakes[0]) == (16, 16) and table.fakes_found[0] >= 15 and table.fakes_z[0] > 5
+    assert len(found.trained) == 2 * TRAIN
+    judged = detect_your_own([found], folders[1], "highpass").table.set_index("image")
+    marked = judged.index[judged.reason == "in training set"]
+    assert len(marked) == TRAIN and (judged.verdict[marked] == "not applicable").all()
+    assert (judged.verdict.drop(marked) == "generated").sum() >= 15
+    assert "16 held-out reals correlate by" in model_card(trained, "noise")
 
 
 def test_detection_refuses_what_is_ambiguous(trained: OwnFingerprint, tmp_path: Path, cache: Path) -> None:
@@ -108,7 +131,7 @@ def test_detection_refuses_what_is_ambiguous(trained: OwnFingerprint, tmp_path: 
     images = [write_images(tmp_path / folder, noise_images(1, SIZE))[0] for folder in "ab"]
     with pytest.raises(ValueError, match="names of their own"):
         detect_your_own([fingerprint, fingerprint], images, "highpass")
-    with pytest.raises(ValueError, match="names of their own"):
+    with pytest.raises(ValueError, match="no fingerprint"):
         detect_your_own([], images, "highpass")
     with pytest.raises(ValueError, match="file names"):
         detect_your_own([fingerprint], images, "highpass")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,35 +15,42 @@ import torch
 from difcore.correlation import cross_detection
 from difcore.denoisers import Denoiser
 from difcore.files import sha256_bytes
-from difcore.fingerprints import Fingerprint
+from difcore.fingerprints import Fingerprint, contents
 from difcore.fit import DifPlan
 from difcore.images import Skipped, find_generators
 from difcore.methods import FITTED, check_method, fit_pattern
+from difcore.null import null_of
 from difcore.residuals import ResidualSet, Source, residuals_of
 from difcore.stats import Detection, as_row, detection
+
+HELD_OUT = "held-out reals"  # the kind of the null of one's own fingerprint
+IN_TRAINING = "in training set: the fingerprint was fitted to this image"
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fingerprint, how it does on images it never saw (None if none were held out), and what was skipped."""
+    """A fingerprint with its null, how it does on images it never saw, and what was skipped.
+
+    Without images held out there is neither a null nor a detection.
+    """
 
     fingerprint: Fingerprint
     held_out: Detection | None
     skipped: tuple[Skipped, ...]
 
 
-def split(n: int, train: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Random disjoint indices (train, rest) of ``n`` images; ``train`` None takes all.
+def split(n: int, train: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Random disjoint indices (train, rest) of ``n`` images, ascending.
 
     Raises
     ------
     ValueError
         If fewer than ``train`` images are there.
     """
-    if train is not None and train > n:
+    if train > n:
         raise ValueError(f"asked for {train} training images, only {n} are usable")
     order = rng.permutation(n)
-    return order[:train], order[train:] if train is not None else order[:0]
+    return np.sort(order[:train]), np.sort(order[train:])
 
 
 def draw(hashes: Sequence[str], train: int | None, seed: int) -> list[int]:
@@ -98,15 +106,18 @@ def fit_folders(
     name: str = "",
     device: str = "cpu",
     progress: bool = False,
+    hold_out: bool = True,
 ) -> FitResult:
-    """Fit a fingerprint to two folders, and measure it on the images not drawn for training.
+    """Fit a fingerprint to two folders, and measure it on the images not drawn for training; their reals are its null.
 
     Parameters
     ----------
     train : int or None
-        N_S: images of each class to train on, drawn with ``plan.seed``; the rest is held out. None: train on all.
+        N_S: images of each class to train on, drawn with ``plan.seed``; the rest is held out. None: three quarters.
     jpeg : int or None
         Give both classes this last encoding.
+    hold_out : bool
+        Whether to hold images out if ``train`` is None; otherwise all are trained on, and nothing is measured.
 
     Raises
     ------
@@ -116,15 +127,19 @@ def fit_folders(
     check_method(method, FITTED)
     sets = unique_pair(real, fake, denoiser, crop, jpeg, progress)
     rng = np.random.default_rng(plan.seed)
-    index = {label: split(len(s), train, rng) for label, s in sets.items()}
-    x = {label: sets[label].values[np.sort(index[label][0])] for label in sets}
+    share = 0.75 if hold_out else 1
+    counts = {label: math.ceil(share * len(s)) if train is None else train for label, s in sets.items()}
+    index = {label: split(len(s), counts[label], rng) for label, s in sets.items()}
+    drawn, rest = ({label: sets[label].take(index[label][k]) for label in sets} for k in (0, 1))
+    x = {label: part.values for label, part in drawn.items()}
     fingerprint = fit_pattern(method, x["real"], x["fake"], denoiser, plan, name, device, progress)
-    fingerprint = replace(fingerprint, metadata={**fingerprint.metadata, "jpeg": jpeg})
-    rest = {label: np.sort(index[label][1]) for label in sets}
-    held_out = None
-    if all(len(r) for r in rest.values()):
-        rho = {label: fingerprint.scores(sets[label].values[rest[label]]) for label in sets}
-        held_out = detection(rho["real"], rho["fake"], fingerprint.threshold)
+    trained = frozenset(digest for part in drawn.values() for digest in contents(part.hashes))
+    held_out, null = None, None
+    if all(len(part) for part in rest.values()):
+        rho = {label: fingerprint.scores(part.values) for label, part in rest.items()}
+        held_out, null = detection(rho["real"], rho["fake"], fingerprint.threshold), null_of({HELD_OUT: rho["real"]})
+    metadata = {**fingerprint.metadata, "jpeg": jpeg}
+    fingerprint = replace(fingerprint, metadata=metadata, null=null, trained=trained)
     return FitResult(fingerprint, held_out, tuple(chain(*(s.skipped for s in sets.values()))))
 
 
@@ -136,53 +151,33 @@ def evaluate_folders(
     jpeg: int | None = None,
     progress: bool = False,
 ) -> tuple[Detection, dict[str, np.ndarray], tuple[Skipped, ...]]:
-    """Detection on two folders with the fingerprint's own centres, the correlations of each class, what was skipped."""
-    sets = {
-        label: residuals_of(source, denoiser, fingerprint.crop, jpeg, progress=progress)
-        for label, source in (("real", real), ("fake", fake))
-    }
-    rho = {label: fingerprint.scores(s.values).numpy() for label, s in sets.items()}
-    result = detection(rho["real"], rho["fake"], fingerprint.threshold)
-    return result, rho, tuple(chain(*(s.skipped for s in sets.values())))
+    """Detection on two folders with the fingerprint's own centres, the correlations of each class, what was skipped.
 
-
-def detect_images(
-    fingerprints: Sequence[Fingerprint],
-    images: Sequence[Path],
-    denoiser: Denoiser,
-    jpeg: int | None = None,
-    progress: bool = False,
-) -> tuple[pd.DataFrame, tuple[Skipped, ...]]:
-    """Each image against each fingerprint, best match first for each image.
-
-    Returns
-    -------
-    table : image, fingerprint, rho, threshold, margin, generated
-        ``margin``: rho on a scale where 0 is mu_real and 1 mu_fake, comparable between fingerprints; generated if
-        above 1/2.
-    skipped
+    Images that the fingerprint was fitted to, whatever file they are in, are not counted: they are among the skipped.
 
     Raises
     ------
-    ValueError
-        If the fingerprints were fitted at different crops.
+    FolderError, ImageError, ValueError
+        Folders without images, no usable image, none of a class that is not a training image.
     """
-    crops = {f.crop for f in fingerprints}
-    if len(crops) != 1:
-        raise ValueError(f"fingerprints of different sizes cannot be compared: {sorted(crops)} px")
-    residuals = residuals_of(list(images), denoiser, crops.pop(), jpeg, progress=progress)
-    tables = []
-    for k, fingerprint in enumerate(fingerprints):
-        rho = fingerprint.scores(residuals.values).numpy()
-        gap = fingerprint.mu_fake - fingerprint.mu_real
-        margin = (rho - fingerprint.mu_real) / gap if gap else np.zeros_like(rho)
-        table = pd.DataFrame({"image": residuals.names, "fingerprint": fingerprint.name or str(k), "rho": rho})
-        generated = fingerprint.decide(residuals.values).numpy()
-        tables.append(table.assign(threshold=fingerprint.threshold, margin=margin, generated=generated))
-    table = pd.concat(tables, ignore_index=True)
-    order = table.assign(rank=table.image.map({name: k for k, name in enumerate(residuals.names)}))
-    order = order.sort_values(["rank", "margin"], ascending=[True, False]).drop(columns="rank")
-    return order.reset_index(drop=True), residuals.skipped
+    sources, rho, skipped = {"real": real, "fake": fake}, {}, []
+    for label, source in sources.items():
+        residuals = residuals_of(source, denoiser, fingerprint.crop, jpeg, progress=progress)
+        unseen, seen = untrained_part(residuals, fingerprint)
+        skipped += [*residuals.skipped, *seen]
+        if not len(unseen):
+            raise ValueError(f"all {len(seen)} {label} images are in the training set of {fingerprint.name}")
+        rho[label] = fingerprint.scores(unseen.values).numpy()
+    return detection(rho["real"], rho["fake"], fingerprint.threshold), rho, tuple(skipped)
+
+
+def untrained_part(residuals: ResidualSet, fingerprint: Fingerprint) -> tuple[ResidualSet, list[Skipped]]:
+    """Without the images that the fingerprint was fitted to; those, with the reason."""
+    if not fingerprint.trained:
+        return residuals, []
+    seen = [digest in fingerprint.trained for digest in contents(residuals.hashes)]
+    dropped = [Skipped(Path(name), IN_TRAINING) for name, hit in zip(residuals.names, seen, strict=True) if hit]
+    return residuals.take([k for k, hit in enumerate(seen) if not hit]), dropped
 
 
 def cross_detect(

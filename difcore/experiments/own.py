@@ -19,15 +19,18 @@ from PIL import Image
 from difcore import methods
 from difcore.audit import audit_folder, compare
 from difcore.classifiers import ClassifierPlan
+from difcore.decisions import FALSE_ALARM
 from difcore.denoisers import Denoiser
 from difcore.experiments.bench import encoding_label
 from difcore.experiments.demo_sources import FAKE_SEED, REAL_SEED, kept_scenes
+from difcore.experiments.folders import HELD_OUT
 from difcore.experiments.pools import Division, divide
 from difcore.experiments.sources import folder_sets
-from difcore.fingerprints import Fingerprint
+from difcore.fingerprints import Fingerprint, contents
 from difcore.fit import DifPlan
 from difcore.generators import fakes_of
 from difcore.images import Skipped, list_images
+from difcore.null import null_of
 from difcore.stats import as_row, detection
 
 KINDS = {  # of fingerprints, for their model cards
@@ -64,6 +67,21 @@ class OwnFingerprint:
         """What ``plots.score_histograms`` draws."""
         centres = {"mu_real": self.fingerprint.mu_real, "mu_fake": self.fingerprint.mu_fake}
         return {"scores_real": self.rho["real"], "scores_fake": self.rho["fake"], **centres}
+
+    def null_table(self, rate: float = FALSE_ALARM) -> pd.DataFrame:
+        """The null, and how far above it the held-out fakes are: a row per kind of reals.
+
+        ``fakes_z``: their median z; ``fakes_found``: how many of ``n_fakes`` are called generated at ``rate``;
+        ``least_p``: the lowest probability of a false alarm that so many reals can vouch for.
+        """
+        null, fakes, n = self.fingerprint.null, self.rho["fake"], len(self.rho["fake"])
+        kinds = {} if null is None else null.kinds
+        columns = ["reals", "n", "mean", "sigma", "least_p", "fakes_z", "fakes_found", "n_fakes", "rate"]
+        rows = [
+            (kind, r.n, r.mean, r.sigma, r.smallest, np.median(r.z(fakes)), (r.p(fakes) <= rate).sum(), n, rate)
+            for kind, r in kinds.items()
+        ]
+        return pd.DataFrame(rows, columns=columns)
 
 
 @contextmanager
@@ -121,7 +139,11 @@ def train_your_own(
     detector, rho, parts, skipped = runs[0]
     assert isinstance(detector, methods.FingerprintDetector) and isinstance(detector.fingerprint, Fingerprint)
     fingerprint = replace(
-        detector.fingerprint, name=name, metadata={**detector.fingerprint.metadata, "crop": crop, "jpeg": None}
+        detector.fingerprint,
+        name=name,
+        metadata={**detector.fingerprint.metadata, "crop": crop, "jpeg": None},
+        null=null_of({HELD_OUT: rho["real"]}),
+        trained=frozenset(contents([*parts.real.hashes, *parts.fake.hashes])),
     )
     warnings = tuple(compare(audit_folder(paths["real"]), audit_folder(paths["fake"])))
     return OwnFingerprint(fingerprint, pd.DataFrame(rows), rho, parts, skipped, warnings)
@@ -157,6 +179,17 @@ def train_or_show(
         return train_your_own(folders["real"], folders[name], denoiser, plan, **rest, progress=progress)
 
 
+def null_lines(fingerprint: Fingerprint) -> list[str]:
+    """What a model card says of the null."""
+    kinds = {} if fingerprint.null is None else fingerprint.null.kinds
+    return [
+        f"- null: {reals.n} {kind} correlate by {reals.mean:+.5f} ± {reals.sigma:.5f}; `difcore detect` calls an image "
+        f"generated where a real one would correlate as much with a probability of at most 1 % "
+        f"(no probability below {reals.smallest:.1g} is stated)"
+        for kind, reals in kinds.items()
+    ]
+
+
 def model_card(run: OwnFingerprint, data: str) -> str:
     """A fingerprint's model card, Markdown: what it is, fitted to what, how well it does, where it must not be used."""
     found, native = run.fingerprint, run.table.iloc[0]
@@ -175,7 +208,8 @@ def model_card(run: OwnFingerprint, data: str) -> str:
         f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]}), "
         + (f"residuals limited to {limit} of their root mean square" if limit else "residuals not limited"),
         *trained,
-        f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides",
+        f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides below",
+        *null_lines(found),
         "",
         "| last encoding | balanced accuracy | 95 % interval | AUC | 95 % interval | test images |",
         "|---|---|---|---|---|---|",

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from difcore.decisions import FALSE_ALARM, null_warnings
 from difcore.denoisers import LIMIT, Denoiser, load_denoiser
-from difcore.experiments.folders import detect_images
+from difcore.experiments.judging import detect_images
 from difcore.experiments.own import demo_folders, train_your_own
 from difcore.experiments.pools import MIN_TEST
 from difcore.fingerprints import Fingerprint, load_fingerprint
@@ -29,7 +30,7 @@ class OwnDetection:
     Attributes
     ----------
     table : DataFrame
-        image, fingerprint, rho, threshold, margin, generated: best match first for each image.
+        As ``decisions.judge``: best match first for each image.
     fingerprints : dict of name to Fingerprint
     denoiser : Denoiser
     images, residuals : dict of file name to uint8 (crop, crop, 3), float16 (3, crop, crop)
@@ -45,10 +46,15 @@ class OwnDetection:
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
 
-    def margins(self, most: int = 24) -> pd.DataFrame:
-        """Margin of each image (rows, the first ``most``) with each fingerprint (columns)."""
-        wide = self.table.pivot(index="image", columns="fingerprint", values="margin")
+    def z(self, most: int = 24) -> pd.DataFrame:
+        """z of each image (rows, the first ``most``) with each fingerprint (columns); NaN without a null."""
+        wide = self.table.pivot(index="image", columns="fingerprint", values="z")
         return wide.reindex(list(self.images)[:most])[list(self.fingerprints)]
+
+    def best(self) -> pd.Series:
+        """The row of the best match of all."""
+        z = self.table["z"]
+        return self.table.loc[0 if z.isna().all() else z.idxmax()]
 
 
 def matching_filter(fingerprints: Sequence[Fingerprint], name: str) -> tuple[Denoiser, tuple[str, ...]]:
@@ -68,8 +74,12 @@ def detect_your_own(
     images: Path | str | Sequence[Path],
     denoiser: str = "photos",
     progress: bool = False,
+    false_alarm: float = FALSE_ALARM,
+    reals: Path | str = "",
 ) -> OwnDetection:
     """Every image against every fingerprint, with what per-image evidence needs.
+
+    ``false_alarm`` and the folder ``reals``, if there is one, are those of ``detect_images``.
 
     Raises
     ------
@@ -77,21 +87,22 @@ def detect_your_own(
         No images, none usable, two of one name, fingerprints of different sizes or of one name, no fingerprint.
     """
     loaded = [f if isinstance(f, Fingerprint) else named(load_fingerprint(f), Path(f)) for f in fingerprints]
-    known = {f.name: f for f in loaded}
-    if len(known) < len(loaded) or not loaded:
-        raise ValueError(f"fingerprints need names of their own, got {[f.name for f in loaded]}")
+    if not loaded:
+        raise ValueError("no fingerprint given")
     used, warnings = matching_filter(loaded, denoiser)
     files = list_images(images) if isinstance(images, str | Path) else list(images)
-    table, skipped = detect_images(loaded, files, used, progress=progress)
-    crop = loaded[0].crop
-    usable = [path for path in files if str(path) in set(table["image"])]
+    given = list_images(reals) if reals else []
+    found = detect_images(loaded, files, used, progress=progress, rate=false_alarm, reals=given)
+    crop, named_files = loaded[0].crop, set(found.table["image"])
+    usable = [path for path in files if str(path) in named_files]
     residuals = residuals_of(usable, used, crop).values
     crops = {path.name: read_crop(path, crop) for path in usable}
     if len(crops) < len(usable):
         raise ValueError("images need file names of their own")
-    table = table.assign(image=table["image"].map(lambda path: Path(path).name))
+    table = found.table.assign(image=found.table["image"].map(lambda path: Path(path).name))
+    warnings += tuple(null_warnings(found.fingerprints, false_alarm))
     values = {path.name: np.array(residuals[k]) for k, path in enumerate(usable)}
-    return OwnDetection(table, known, crops, values, used, skipped, warnings)
+    return OwnDetection(table, found.fingerprints, crops, values, used, found.skipped, warnings)
 
 
 def named(fingerprint: Fingerprint, path: Path) -> Fingerprint:
@@ -111,6 +122,8 @@ def detect_or_show(
     bfloat16: bool = False,
     seed: int = 0,
     progress: bool = False,
+    false_alarm: float = FALSE_ALARM,
+    reals: Path | str = "",
 ) -> OwnDetection:
     """``detect_your_own``; without files, fingerprints of demo generators are fitted and shown images of all of them.
 
@@ -124,7 +137,7 @@ def detect_or_show(
     if bool(fingerprints) != bool(images):
         raise ValueError("give fingerprints and a folder of images, or neither for the demo")
     if fingerprints:
-        return detect_your_own(fingerprints, images, denoiser, progress)
+        return detect_your_own(fingerprints, images, denoiser, progress, false_alarm, reals)
     used = load_denoiser(denoiser, bfloat16=bfloat16, limit=LIMIT)
     plan = DifPlan(steps=steps, bfloat16=bfloat16, seed=seed)
     present = [name for name in generators if weights_exist(name)]
@@ -133,7 +146,7 @@ def detect_or_show(
         runs = [train_your_own(folders["real"], folders[n], used, plan, **size, name=n) for n in present]
     with demo_folders(present, demo_images, crop, first=100_000) as folders:
         files = [path for folder in folders.values() for path in list_images(folder)]
-        return detect_your_own([run.fingerprint for run in runs], files, denoiser, progress)
+        return detect_your_own([run.fingerprint for run in runs], files, denoiser, progress, false_alarm)
 
 
 def weights_exist(generator: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from difcore.artefacts import Claim
+from difcore.decisions import GENERATED
 from difcore.experiments.verdicts import area_of, judge, measured, percent
 from difcore.inference import SURE, sum_estimate
 from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
@@ -40,7 +41,7 @@ def detect_claims(table: pd.DataFrame, data: str) -> list[Claim]:
         return [Claim(text, told, None, "not comparable", "the files do not say what made the images")]
     fakes, real = known[known["origin"] != "real"], known[known["origin"] == "real"]
     right = int((fakes["fingerprint"] == fakes["origin"]).sum())
-    claimed = int(table[origin == "real"].groupby("image")["generated"].any().sum())
+    claimed = int(table[(origin == "real") & (table["verdict"] == GENERATED)]["image"].nunique())
     ours = f"{right} of {len(fakes)} fakes named rightly, {claimed} of {len(real)} reals claimed by a fingerprint"
     holds = right == len(fakes) and claimed == 0
     share = percent((right + len(real) - claimed) / len(known))

@@ -1,0 +1,116 @@
+"""Images against fingerprints: residuals, correlations, nulls, verdicts: what ``difcore detect`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from difcore.conditions import conditions_of
+from difcore.correlation import ncc
+from difcore.decisions import FALSE_ALARM, judge
+from difcore.denoisers import Denoiser
+from difcore.fingerprints import Fingerprint, contents
+from difcore.grids import grid_share
+from difcore.images import Skipped
+from difcore.matching import same_filter
+from difcore.null import null_of
+from difcore.published_null import with_null
+from difcore.residuals import ResidualSet, residuals_of
+
+GIVEN = "given reals"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Every image against every fingerprint.
+
+    Attributes
+    ----------
+    table : DataFrame
+        As ``decisions.judge``.
+    fingerprints : dict of name to Fingerprint
+        With the nulls that the verdicts rest on.
+    skipped : tuple of Skipped
+    """
+
+    table: pd.DataFrame
+    fingerprints: dict[str, Fingerprint]
+    skipped: tuple[Skipped, ...]
+
+
+def detect_images(
+    fingerprints: Sequence[Fingerprint],
+    images: Sequence[Path],
+    denoiser: Denoiser,
+    jpeg: int | None = None,
+    progress: bool = False,
+    rate: float = FALSE_ALARM,
+    reals: Sequence[Path] = (),
+) -> Judged:
+    """Judge image files by fingerprints, each with its own null, the shipped one, or that of ``reals``.
+
+    Parameters
+    ----------
+    rate : float
+        Of false alarms per image.
+    reals : sequence of path
+        Real images of the kind in question; they take the place of any null. Those that a fingerprint was fitted to do
+        not count for it.
+
+    Raises
+    ------
+    ImageError, ValueError
+        No usable image or real; fingerprints of different crops or without names of their own.
+    """
+    crops = {f.crop for f in fingerprints}
+    if len(crops) != 1:
+        raise ValueError(f"fingerprints of different sizes cannot be compared: {sorted(crops)} px")
+    known = {f.name or str(k): f for k, f in enumerate(fingerprints)}
+    if len(known) < len(fingerprints):
+        raise ValueError(f"fingerprints need names of their own, got {[f.name for f in fingerprints]}")
+    known = with_nulls(known, denoiser, jpeg, reals, progress)
+    residuals = residuals_of(list(images), denoiser, crops.pop(), jpeg, progress=progress)
+    conditions = conditions_of([Path(name) for name in residuals.names], fingerprints[0].crop)
+    unfit = {name: reason for name, f in known.items() if (reason := why_unfit(f, denoiser, jpeg))}
+    rho = correlations(known, residuals)
+    lattices = np.array([grid_share(np.asarray(r, np.float32), 2) for r in residuals.values])
+    table = judge(known, rho, residuals.names, conditions, rate, unfit, jpeg is not None, lattices)
+    return Judged(table, known, residuals.skipped)
+
+
+def with_nulls(
+    fingerprints: Mapping[str, Fingerprint],
+    denoiser: Denoiser,
+    jpeg: int | None = None,
+    reals: Sequence[Path] = (),
+    progress: bool = False,
+) -> dict[str, Fingerprint]:
+    """The fingerprints of one crop with the null of ``reals``; without any, with their own or the shipped one."""
+    if not reals:
+        return {name: with_null(f, denoiser) for name, f in fingerprints.items()}
+    crop = next(iter(fingerprints.values())).crop
+    residuals = residuals_of(list(reals), denoiser, crop, jpeg, progress=progress)
+    rho, pictures = correlations(fingerprints, residuals), np.array(contents(residuals.hashes))
+    out = {}
+    for k, (name, fingerprint) in enumerate(fingerprints.items()):
+        unseen = ~np.isin(pictures, list(fingerprint.trained))
+        out[name] = replace(fingerprint, null=null_of({GIVEN: rho[k, unseen]}))
+    return out
+
+
+def correlations(fingerprints: Mapping[str, Fingerprint], residuals: ResidualSet) -> np.ndarray:
+    """rho of every fingerprint with every residual, (K, N) float64."""
+    return ncc(torch.stack([f.pattern for f in fingerprints.values()]), residuals.values).double().numpy()
+
+
+def why_unfit(fingerprint: Fingerprint, denoiser: Denoiser, jpeg: int | None) -> str:
+    """Why a fingerprint says nothing of residuals of this filter and encoding; empty if it does."""
+    if not same_filter(fingerprint, denoiser):
+        return f"fitted with filter {fingerprint.metadata.get('denoiser')}"
+    fitted = fingerprint.metadata.get("jpeg")
+    return "" if fitted in (None, jpeg) else f"fitted on JPEG q{fitted}: give --jpeg {fitted}"

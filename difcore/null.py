@@ -1,0 +1,179 @@
+"""How real images correlate with a fingerprint, and how likely a real one is to correlate more: the null.
+
+The correlations of reals that the fingerprint was not fitted to say how far chance goes. Below the largest of them the
+probability of a false alarm is counted; beyond, a tail carries it on, as far as their number allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
+
+Floats = NDArray[np.float64]
+FEW = 20  # reals below which their correlations are taken for normal: too few to see a tail
+TAIL, LEAST = 0.1, 10  # share of the reals that the tail is fitted to, and the least of them
+HEAVIEST = 0.5  # shape of the tail; from 1/2 its variance is infinite, and no correlation's is
+BEYOND = 100  # the tail is believed down to 1 / (BEYOND (n + 1)), not further
+
+
+@dataclass(frozen=True)
+class Reals:
+    """Correlations of one kind of real images with a fingerprint that was not fitted to them.
+
+    Attributes
+    ----------
+    rho : tuple of float
+        Ascending; at least two different ones.
+    """
+
+    rho: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = np.sort(np.asarray(self.rho, np.float64).ravel())
+        if not np.isfinite(values).all() or len(values) < 2 or values[0] == values[-1]:
+            raise ValueError(f"a null needs at least two different correlations of reals, got {len(values)}")
+        object.__setattr__(self, "rho", tuple(values.tolist()))
+
+    @property
+    def n(self) -> int:
+        """How many."""
+        return len(self.rho)
+
+    @property
+    def mean(self) -> float:
+        """mu_null."""
+        return float(np.mean(self.rho))
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation, with n - 1."""
+        return float(np.std(self.rho, ddof=1))
+
+    def z(self, rho: ArrayLike) -> Floats:
+        """(rho - mean) / sigma."""
+        return np.asarray((np.asarray(rho, np.float64) - self.mean) / self.sigma)
+
+    def p(self, rho: ArrayLike) -> Floats:
+        """Probability that another real correlates at least as much, never 0.
+
+        From ``FEW`` reals on it is (1 + number of reals with at least rho) / (n + 1) up to u, the k-th but one
+        largest of them, k = max(10, n / 10), which is right for any distribution. Beyond,
+
+            (k + 1) / (n + 1) (1 + xi y / beta)^(-1 / xi),  y = rho - u,
+
+        a generalised Pareto tail: its shape by probability-weighted moments of the k excesses, held to [0, 1/2], so
+        never lighter than exponential, plus 1 / k. With shape 1 / k alone the tail is the exact predictive
+        distribution of an exponential one of which k excesses are known, so what few reals leave open is in it.
+        With fewer reals it is Student's t with n - 1 degrees of freedom of (rho - mean) / (sigma sqrt(1 + 1 / n)):
+        exact if correlations of reals are normal. Never below 1 / (100 (n + 1)).
+        """
+        x, known, n = np.asarray(rho, np.float64), np.array(self.rho), self.n
+        if n < FEW:
+            p = student.sf(self.z(x) / np.sqrt(1 + 1 / n), n - 1)
+        else:
+            k = max(LEAST, round(TAIL * n))
+            start = known[-k - 1]
+            shape, scale = pareto_tail(known[-k:] - start)
+            shape += 1 / k
+            beyond = (k + 1) / (n + 1) * (1 + shape * np.maximum(x - start, 0) / scale) ** (-1 / shape)
+            counted = (1 + n - np.searchsorted(known, x, "left")) / (n + 1)
+            p = np.where(x > start, beyond, counted)
+        return np.asarray(np.clip(p, self.smallest, 1.0))
+
+    @property
+    def smallest(self) -> float:
+        """The least probability that this many reals can vouch for."""
+        return 1 / (BEYOND * (self.n + 1))
+
+
+def pareto_tail(excess: Floats) -> tuple[float, float]:
+    """(shape, scale) of a generalised Pareto distribution by probability-weighted moments (Hosking & Wallis 1987).
+
+    ``excess`` is ascending and not negative. The shape is held to [0, ``HEAVIEST``]; the mean is kept.
+    """
+    count = len(excess)
+    mean = float(excess.mean())
+    weighted = float((excess * (1 - (np.arange(1, count + 1) - 0.35) / count)).mean())
+    shape = 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else HEAVIEST
+    shape = min(max(shape, 0.0), HEAVIEST)
+    return shape, max(mean * (1 - shape), float(np.finfo(np.float32).tiny))
+
+
+@dataclass(frozen=True)
+class Null:
+    """What a fingerprint's correlation with real images is like: one or several kinds of them, by name.
+
+    An image may be of any kind, so the least favourable one counts: the lowest z, the highest p.
+
+    Attributes
+    ----------
+    kinds : mapping of str to Reals
+    """
+
+    kinds: Mapping[str, Reals]
+
+    def __post_init__(self) -> None:
+        if not self.kinds:
+            raise ValueError("a null needs real images of at least one kind")
+
+    @property
+    def n(self) -> int:
+        """Reals of all kinds."""
+        return sum(reals.n for reals in self.kinds.values())
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the kind with the widest."""
+        return max(reals.sigma for reals in self.kinds.values())
+
+    @property
+    def smallest(self) -> float:
+        """The least p there is."""
+        return max(reals.smallest for reals in self.kinds.values())
+
+    def without(self, kind: str) -> Null:
+        """The other kinds; itself if there are none."""
+        return Null({name: reals for name, reals in self.kinds.items() if name != kind} or self.kinds)
+
+    def turned(self) -> Null:
+        """That of the same fingerprint with the other sign."""
+        return Null({kind: Reals(tuple(-r for r in reals.rho)) for kind, reals in self.kinds.items()})
+
+    def z(self, rho: ArrayLike) -> Floats:
+        """Standard deviations above the reals' mean, (N,)."""
+        return np.min([reals.z(rho) for reals in self.kinds.values()], axis=0)
+
+    def p(self, rho: ArrayLike) -> Floats:
+        """Probability of a false alarm at ``rho``: that a real image correlates as much, (N,) in (0, 1]."""
+        return np.max([reals.p(rho) for reals in self.kinds.values()], axis=0)
+
+
+def null_of(rho: Mapping[str, ArrayLike]) -> Null | None:
+    """The null of correlations of real images by kind; kinds without two different values are left out.
+
+    Correlations of exactly 0 are those of constant images, which say nothing, and are left out too.
+    """
+    kinds = {}
+    for kind, values in rho.items():
+        known = np.asarray(values, np.float64).ravel()
+        known = known[np.isfinite(known) & (known != 0)]
+        if len(np.unique(known)) >= 2:
+            kinds[kind] = Reals(tuple(known))
+    return Null(kinds) if kinds else None
+
+
+def holm(p: ArrayLike) -> Floats:
+    """Holm's adjusted probabilities of a family of tests, (K,): each may be compared with the family's error rate.
+
+    In ascending order p'_(i) = max_{j <= i} min(1, (K - j + 1) p_(j)). Valid however the tests depend on each other.
+    """
+    values = np.asarray(p, np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = np.minimum(1.0, np.arange(len(values), 0, -1) * values[order])
+    out = np.empty_like(values)
+    out[order] = np.maximum.accumulate(steps)
+    return out
