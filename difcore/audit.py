@@ -142,28 +142,11 @@ def jpeg_quality(table: NDArray[Any]) -> tuple[int, bool]:
 
 
 def compare(real: FolderAudit, fake: FolderAudit) -> list[str]:
-    """Warnings, one sentence each, where real and fake files differ in encoding, JPEG quality or size.
-
-    The gap between two distributions is half the sum of the differences of shares for encodings and subsampling
-    (total variation), and the largest difference of the cumulative shares for numbers (Kolmogorov-Smirnov). Some
-    rule that looks at that property alone then has a balanced accuracy of (1 + gap) / 2 on these files. A gap is
-    reported above 0.1 for encodings, and for the others if it is also beyond chance at about 5 %
-    (gap > 1.36 sqrt(1/n + 1/m), or complete).
-    """
+    """Warnings, one sentence each: ``differences``, and files that are too coarse or whose suffix lies."""
     if not len(real.files) or not len(fake.files):
         return ["the classes cannot be compared: one of them has no readable file"]
-    found = []
+    found = list(differences(real, fake).values())
     a, b = real.files, fake.files
-    if (gap := shares_gap(a["encoding"], b["encoding"])) > SMALL_GAP:
-        found.append(f"encoding differs: real {_shares(a['encoding'])}; fake {_shares(b['encoding'])}{_power(gap)}")
-    checks: list[tuple[str, pd.Series, pd.Series, Callable[..., float], Callable[..., str]]] = [
-        ("JPEG quality", a["jpeg_quality"].dropna(), b["jpeg_quality"].dropna(), cumulative_gap, _spread),
-        ("JPEG subsampling", _colour_jpeg(a), _colour_jpeg(b), shares_gap, _shares),
-        ("short side in px", real.short_side(), fake.short_side(), cumulative_gap, _spread),
-    ]
-    for what, x, y, gap_of, told in checks:
-        if len(x) and len(y) and (gap := gap_of(x, y)) > SMALL_GAP and gap >= _chance(len(x), len(y)):
-            found.append(f"{what} differs: real {told(x)}; fake {told(y)}{_power(gap)}")
     few_real, few_fake = real.coarse(), fake.coarse()
     if len(few_real) or len(few_fake):
         kinds = ", ".join(sorted({*few_real, *few_fake}))
@@ -172,6 +155,31 @@ def compare(real: FolderAudit, fake: FolderAudit) -> list[str]:
     lies_real, lies_fake = int(a["suffix_lies"].sum()), int(b["suffix_lies"].sum())
     if lies_real or lies_fake:
         found.append(f"suffixes that lie about the content: {lies_real} of {len(a)} real, {lies_fake} of {len(b)} fake")
+    return found
+
+
+def differences(real: FolderAudit, fake: FolderAudit) -> dict[str, str]:
+    """Where real and fake files differ in encoding, JPEG quality or size: property to one sentence.
+
+    The gap between two distributions is half the sum of the differences of shares for encodings and subsampling
+    (total variation), and the largest difference of the cumulative shares for numbers (Kolmogorov-Smirnov). Some
+    rule that looks at that property alone then has a balanced accuracy of (1 + gap) / 2 on these files. A gap is
+    reported above 0.1 for encodings, and for the others if it is also beyond chance at about 5 %
+    (gap > 1.36 sqrt(1/n + 1/m), or complete).
+    """
+    found = {}
+    a, b = real.files, fake.files
+    if len(a) and len(b) and (gap := shares_gap(a["encoding"], b["encoding"])) > SMALL_GAP:
+        told = f"real {_shares(a['encoding'])}; fake {_shares(b['encoding'])}{_power(gap)}"
+        found["encoding"] = f"encoding differs: {told}"
+    checks: list[tuple[str, pd.Series, pd.Series, Callable[..., float], Callable[..., str]]] = [
+        ("JPEG quality", a["jpeg_quality"].dropna(), b["jpeg_quality"].dropna(), cumulative_gap, _spread),
+        ("JPEG subsampling", _colour_jpeg(a), _colour_jpeg(b), shares_gap, _shares),
+        ("short side in px", real.short_side(), fake.short_side(), cumulative_gap, _spread),
+    ]
+    for what, x, y, gap_of, shown in checks:
+        if len(x) and len(y) and (gap := gap_of(x, y)) > SMALL_GAP and gap >= _chance(len(x), len(y)):
+            found[what] = f"{what} differs: real {shown(x)}; fake {shown(y)}{_power(gap)}"
     return found
 
 

@@ -56,6 +56,7 @@ def fit(
     jpeg: opt.Jpeg = None,
     denoiser: opt.FitDenoiser = "photos",
     recursive: opt.Recursive = False,
+    matched: opt.Matched = False,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
     bfloat16: opt.FitBfloat16 = False,
@@ -73,6 +74,7 @@ def fit(
     as_json: opt.AsJson = False,
 ) -> None:
     """Fit a fingerprint to real and generated images; measure it on images left out, whose reals are its null."""
+    from difcore import confounds
     from difcore.decisions import FALSE_ALARM, null_warnings
     from difcore.experiments.folders import fit_folders
     from difcore.fingerprints import save_fingerprint
@@ -84,19 +86,21 @@ def fit(
         boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=bfloat16, seed=seed,
     )  # fmt: skip
     real, fake = list_images(real_dir, recursive), list_images(fake_dir, recursive)
+    real, fake = confounds.matched(real, fake, jpeg, seed) if matched else (real, fake)
     used = choose_denoiser(denoiser, (), device, bfloat16, limit)
     name = name or out.stem
     result = fit_folders(real, fake, used, plan, method, train, crop, jpeg, name, device, show_progress(), hold_out)
     fitted = result.fingerprint
     save_fingerprint(out, fitted)
-    warnings = format_warnings(real, fake, jpeg) + null_warnings({out: fitted}, FALSE_ALARM)
+    checked = confounds.confounds_of(real, fake, jpeg)
+    warnings = [*checked.warnings, *null_warnings({out: fitted}, FALSE_ALARM)]
     document: dict[str, Any] = {
         "command": "fit", "out": out, "name": name, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,
         "denoiser": used.name, "denoiser_sha256": used.hash, "limit": used.limit, "plan": fitted.metadata.get("plan"),
         "steps": fitted.metadata.get("steps"), "n_train_real": fitted.metadata["n_real"],
         "n_train_fake": fitted.metadata["n_fake"], "mu_real": fitted.mu_real, "mu_fake": fitted.mu_fake,
-        **detection_fields(result.held_out), "null": null_fields(fitted), "skipped": skipped_fields(result.skipped),
-        "warnings": warnings,
+        **detection_fields(result.held_out), "verdict": checked.verdict, "confounds": checked.names,
+        "null": null_fields(fitted), "skipped": skipped_fields(result.skipped), "warnings": warnings,
     }  # fmt: skip
 
     def tell(console: Console) -> None:
@@ -108,6 +112,7 @@ def fit(
             "trained on": trained,
             "null": null_text(fitted),
             "file": out,
+            "verdict": checked.line(),
         }
         console.print(facts_table(f"Fingerprint {name}", facts))
         held_out = detection_facts(result.held_out) if result.held_out else {"images": "none"}

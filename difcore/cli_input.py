@@ -125,12 +125,9 @@ def mismatches(fingerprints: Mapping[Path, Fingerprint], denoiser: Denoiser, jpe
 
 def format_warnings(real: Sequence[Path], fake: Sequence[Path], jpeg: int | None, prefix: str = "") -> list[str]:
     """The format audit's warnings, and what to do about them; empty if the two classes' files are alike."""
-    from difcore.audit import audit_folder, compare
+    from difcore.confounds import confounds_of
 
-    found = [f"{prefix}{text}" for text in compare(audit_folder(real), audit_folder(fake))]
-    if found and jpeg is None:
-        found.append(f"{prefix}a detector could cheat on this; use --jpeg 95 for a format-matched control")
-    return found
+    return [f"{prefix}{text}" for text in confounds_of(real, fake, jpeg).warnings]
 
 
 def check_crop(fingerprints: Mapping[Path, Fingerprint], crop: int | None) -> None:

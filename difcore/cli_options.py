@@ -21,6 +21,9 @@ Crop = Annotated[int, Option(min=16, max=16384, help="Side of the centre crop of
 Jpeg = Annotated[
     int | None, Option(min=1, max=100, help="Re-encode all images as JPEG of this quality: format-matched control.")
 ]
+Matched = Annotated[
+    bool, Option("--matched", help="Take only images of either class that are alike in size and encoding.")
+]
 Method = Annotated[
     str, Option(help="dif; marra18, the mean residual of the fakes; marra18-zm, with mean-free rows and columns.")
 ]

@@ -294,6 +294,34 @@ def test_differing_formats_are_warned_of_beside_the_answer(world: World, tmp_pat
     assert "--jpeg 95" not in matched.err
 
 
+def test_a_fit_says_that_its_classes_are_confounded_and_takes_what_is_alike(world: World, tmp_path: Path) -> None:
+    real, fake = world.pair()
+    mixed, out = Path(shutil.copytree(real, tmp_path / "mixed")), tmp_path / "f.safetensors"
+    for k, path in enumerate(sorted(real.iterdir())):
+        Image.open(path).resize((CROP + 8, CROP + 9)).save(mixed / f"large{k}.jpg")
+    options = ("--out", out, "--method", "marra18", "--crop", CROP, "--denoiser", world.denoiser, "--train", 5)
+    found = call("fit", mixed, fake, *options, "--json").json
+    assert (found["verdict"], found["confounds"]) == ("confounded", ["encoding"])
+    assert (
+        "confounded: the classes differ in encoding; what was measured may be that"
+        in call("fit", mixed, fake, *options).out
+    )
+    found = call("fit", mixed, fake, *options, "--matched", "--json").json
+    assert (found["verdict"], found["confounds"]) == ("alike", [])
+    assert not any("differs" in text for text in found["warnings"])
+    assert found["n_train_real"] + found["n_real"] == 8
+
+
+def test_folders_inside_are_named_or_read(world: World, tmp_path: Path) -> None:
+    real, fake = world.pair()
+    shutil.copytree(real, tmp_path / "real")
+    shutil.copytree(world.images("b", "0_real"), tmp_path / "real" / "more")
+    command = ("evaluate", world.fingerprint, "--real", tmp_path / "real", "--fake", fake, "--json", "--denoiser")
+    flat, deep = call(*command, world.denoiser).json, call(*command, world.denoiser, "--recursive").json
+    assert deep["n_real"] - flat["n_real"] == 8 and deep["skipped"] == flat["skipped"][1:]
+    assert flat["skipped"][0]["reason"] == "folder not read: --recursive reads the folders inside a folder"
+
+
 def test_detect_ranks_fingerprints_given_among_images(world: World, tmp_path: Path) -> None:
     path = untaught(world, tmp_path)
     fingerprint = load_fingerprint(path)

@@ -58,6 +58,7 @@ def test_the_model_card_says_what_was_measured(trained: OwnFingerprint) -> None:
     assert "highpass" in card and "residuals limited to 0.7 of their root mean square" in card
     assert f"| native | {native.accuracy:.3f} |" in card and f"{native.auc:.3f}" in card and "16 + 16" in card
     assert "1 images were left out" in card and "60 steps" in card and "Warning" not in card
+    assert "Verdict on the two folders: alike" in card
 
 
 def test_an_averaged_residual_says_so(folders: tuple[Path, Path], cache: Path) -> None:
@@ -79,6 +80,7 @@ def test_folders_of_two_formats_are_warned_of(folders: tuple[Path, Path], tmp_pa
     assert len(run.table) == 1
     card = model_card(run, "noise")
     assert "Warning: " in card and "JPEG" in card and "residuals not limited" in card
+    assert "Verdict on the two folders: confounded: the classes differ in encoding" in card
 
 
 def test_what_cannot_be_trained_on_is_refused(folders: tuple[Path, Path], cache: Path) -> None:

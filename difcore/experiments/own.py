@@ -17,8 +17,8 @@ import pandas as pd
 from PIL import Image
 
 from difcore import methods
-from difcore.audit import audit_folder, compare
 from difcore.classifiers import ClassifierPlan
+from difcore.confounds import Confounds, confounds_of
 from difcore.decisions import FALSE_ALARM
 from difcore.denoisers import Denoiser
 from difcore.experiments.bench import encoding_label
@@ -52,8 +52,10 @@ class OwnFingerprint:
         encoding, n_train, accuracy, auc, intervals, n_real, n_fake, seed: on images that were not drawn for training.
     rho : dict of "real", "fake" to correlations of those images
     division : Division
-    skipped, warnings : tuples
-        Images left out, and what the format audit says of the two folders.
+    skipped : tuple of Skipped
+        Images left out.
+    confounds : Confounds
+        What the format audit says of the two folders.
     """
 
     fingerprint: Fingerprint
@@ -61,7 +63,12 @@ class OwnFingerprint:
     rho: dict[str, np.ndarray]
     division: Division
     skipped: tuple[Skipped, ...]
-    warnings: tuple[str, ...]
+    confounds: Confounds
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The audit's sentences."""
+        return self.confounds.warnings
 
     def histogram(self) -> dict[str, Any]:
         """What ``plots.score_histograms`` draws."""
@@ -145,8 +152,8 @@ def train_your_own(
         null=null_of({HELD_OUT: rho["real"]}),
         trained=frozenset(contents([*parts.real.hashes, *parts.fake.hashes])),
     )
-    warnings = tuple(compare(audit_folder(paths["real"]), audit_folder(paths["fake"])))
-    return OwnFingerprint(fingerprint, pd.DataFrame(rows), rho, parts, skipped, warnings)
+    confounds = confounds_of(paths["real"], paths["fake"])
+    return OwnFingerprint(fingerprint, pd.DataFrame(rows), rho, parts, skipped, confounds)
 
 
 def train_or_show(
@@ -222,6 +229,7 @@ def model_card(run: OwnFingerprint, data: str) -> str:
     lines += ["", "No image, and no crop of one, was both fitted to and tested on."]
     if run.skipped:
         lines += ["", f"{len(run.skipped)} images were left out, first: {run.skipped[0].reason}."]
+    lines += ["", f"Verdict on the two folders: {run.confounds.line()}."]
     lines += ["", *(f"Warning: {text}." for text in run.warnings)] if run.warnings else []
     lines += [
         "",
