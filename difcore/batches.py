@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from difcore.correlation import FLAT, chunks
-from difcore.devices import Device, free_bytes, upload
-from difcore.tensors import as_tensor
+from difcore.devices import Device, free_bytes
+from difcore.tensors import as_tensor, upload
 
 Residuals = np.ndarray | Tensor
 
@@ -142,3 +142,15 @@ def spreads(x: Residuals) -> Tensor:
         spread = (flat - flat.mean(1, keepdim=True)).norm(dim=1)
         out.append(spread.masked_fill(spread <= FLAT * flat.norm(dim=1), torch.inf))
     return torch.cat(out)
+
+
+def batch_statistics(real: Tensor, fake: Tensor) -> Tensor:
+    """Mean of the reals' correlations, of the fakes', and the standard deviation within the classes: (3,)."""
+    within = torch.cat([real - real.mean(), fake - fake.mean()]).square().mean().sqrt()
+    return torch.stack([real.mean(), fake.mean(), within])
+
+
+def separation_of(history: Tensor) -> float:
+    """|mu_fake - mu_real| over the spread within the classes, both averaged over batches (N, 3)."""
+    real, fake, within = history.cpu().double().numpy().mean(0)
+    return float(abs(fake - real) / max(within, 1e-12))

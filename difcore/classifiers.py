@@ -1,7 +1,6 @@
 """Trained comparators: ResNet-50 by the recipe of Wang et al. 2020, Grag21 and ResNet-M, on MONAI's ResNet.
 
-MONAI's is a maintained ResNet that installs without torchvision. It takes seconds to import, so that happens when the
-first classifier is built and not before.
+MONAI's ResNet is maintained and needs no torchvision. It takes seconds to import: not before one is built.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from tqdm.auto import tqdm
 
 from difcore.augmentation import augment
 from difcore.batches import shuffled
+from difcore.devices import exact, mixed, true_float32
 from difcore.images import centre_crops, check_classes
 from difcore.resnets import ARCHITECTURES, build_classifier, check_name, load_imagenet
-from difcore.tensors import channels_last, to_batch
+from difcore.tensors import channels_last, to_batch, upload
 
 __all__ = ["ARCHITECTURES", "ClassifierDetector", "ClassifierPlan", "build_classifier", "train_classifier"]
 
@@ -139,6 +139,7 @@ class ClassifierDetector:
         return self.score(images) > self.threshold
 
 
+@exact
 def train_classifier(
     method: str,
     real: np.ndarray,
@@ -189,7 +190,7 @@ def train_classifier(
     while step < plan.steps and plateaus < PLATEAUS:
         images = [kept[i] for (kept, _), draw in zip(parts, draws, strict=True) for i in next(draw)]
         batch = normalise(np.stack([augment(image, view, plan.augment, rng) for image in images]), device)
-        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=plan.bfloat16):
+        with mixed(device, plan.bfloat16):
             out = model(batch)
         loss = nn.functional.binary_cross_entropy_with_logits(out[:, 0], labels)
         optimiser.zero_grad()
@@ -223,18 +224,18 @@ def hold_out(images: np.ndarray, share: float, rng: np.random.Generator) -> tupl
     return images[order[count:]], images[order[:count]]
 
 
-def normalise(images: np.ndarray, device: str) -> Tensor:
+def normalise(images: np.ndarray, device: torch.device | str) -> Tensor:
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W), less ImageNet's mean, over its standard deviation, as Wang20."""
-    mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
-    return (to_batch(images).to(device) - mean) / std
+    mean, std = (upload(torch.tensor(x), device)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return (to_batch(images, device) - mean) / std
 
 
 @torch.inference_mode()
 def logits(model: nn.Module, images: np.ndarray, bfloat16: bool) -> Tensor:
     """Of uint8 images (N, H, W, 3), a few at a time: (N,) float32."""
-    device = next(model.parameters()).device.type
+    device = next(model.parameters()).device
     count = max(1, PIXELS_PER_CALL // (images.shape[1] * images.shape[2]))
-    with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+    with mixed(device, bfloat16), true_float32(device):
         parts = [model(normalise(images[k : k + count], device))[:, 0] for k in range(0, len(images), count)]
     return torch.cat(parts).float()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from difcore.bias import border_profile
-from difcore.checkpoints import read_checkpoint
+from difcore.checkpoints import Losses, read_checkpoint
 from difcore.denoisers import NOISE_UNIT, Denoiser, DnCNN, FoldedDnCNN, save_denoiser
+from difcore.devices import built, exact
 from difcore.files import atomic_write
 from difcore.images import centre_crop
-from difcore.tensors import channels_last, to_batch
+from difcore.tensors import channels_last, to_batch, upload
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,17 @@ class TrainingPlan:
     bfloat16: bool = False
 
 
-def sample_crops(images: Sequence[np.ndarray], count: int, crop: int, rng: np.random.Generator) -> Tensor:
-    """``count`` random crops, (count, 3, crop, crop) float32 in [0, 1], from uint8 images (H, W, 3)."""
+def sample_crops(
+    images: Sequence[np.ndarray], count: int, crop: int, rng: np.random.Generator, device: torch.device | str = "cpu"
+) -> Tensor:
+    """``count`` random crops, (count, 3, crop, crop) float32 in [0, 1], channels-last, from uint8 images (H, W, 3)."""
     out = np.empty((count, crop, crop, 3), np.uint8)
     for k in range(count):
         image = images[int(rng.integers(len(images)))]
         top = rng.integers(image.shape[0] - crop + 1)
         left = rng.integers(image.shape[1] - crop + 1)
         out[k] = image[top : top + crop, left : left + crop]
-    return to_batch(out)
+    return to_batch(out, device)
 
 
 def learning_rate_at(step: int, plan: TrainingPlan) -> float:
@@ -74,6 +78,7 @@ def learning_rate_at(step: int, plan: TrainingPlan) -> float:
     return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, plan.steps - warm)))
 
 
+@exact
 def train_dncnn(
     images: Sequence[np.ndarray],
     plan: TrainingPlan,
@@ -116,36 +121,36 @@ def train_dncnn(
         raise ValueError(f"{len(small)} training images are smaller than the {plan.crop} px crop (first: {small[0]})")
     folder = Path(folder)
     checkpoint = folder / "checkpoint.pt"
-    torch.manual_seed(plan.seed)
-    model = channels_last(DnCNN(plan.depth, plan.features), device)
+    model = channels_last(built(partial(DnCNN, plan.depth, plan.features), plan.seed)[0], device)
     optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate)
     average = {k: v.clone() for k, v in model.state_dict().items()}
-    start, losses = 0, []
+    start, losses = 0, Losses()
     if saved := read_checkpoint(checkpoint, plan, device):
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
-        average, start, losses = saved["average"], saved["step"], saved["losses"]
+        average, start, losses = saved["average"], saved["step"], Losses(saved["losses"])
 
     def snapshot(step: int) -> Path:
         path = folder / f"snapshot-{step:06d}.pt"
         return atomic_write(path, lambda p: torch.save({k: v.cpu() for k, v in average.items()}, p))
 
     def save(step: int) -> None:
-        state = {"plan": asdict(plan), "model": model.state_dict(), "optimiser": optimiser.state_dict()}
-        atomic_write(checkpoint, lambda p: torch.save(state | {"average": average, "step": step, "losses": losses}, p))
+        state: dict[str, Any] = {"plan": asdict(plan), "model": model.state_dict()}
+        state |= {"optimiser": optimiser.state_dict(), "average": average, "step": step, "losses": losses.read()}
+        atomic_write(checkpoint, partial(torch.save, state))
 
     model.train()
     bar = tqdm(range(start, plan.steps), initial=start, total=plan.steps, desc="DnCNN", disable=not progress)
     for step in bar:
         rng = np.random.default_rng([plan.seed, step])
-        clean = sample_crops(images, plan.batch, plan.crop, rng)
+        clean = sample_crops(images, plan.batch, plan.crop, rng, device)
         sigma = torch.from_numpy(rng.uniform(*plan.sigma, (plan.batch, 1, 1, 1))).float() / 255
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32)) * sigma
-        x = (clean + noise).to(device, memory_format=torch.channels_last)
+        noise = upload(torch.from_numpy(rng.standard_normal(clean.shape, np.float32)) * sigma, device)
+        x = (clean + noise).contiguous(memory_format=torch.channels_last)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, plan)
         optimiser.zero_grad()
-        loss = ((model(x, autocast=plan.bfloat16) - noise.to(device)) / NOISE_UNIT).square().mean()
+        loss = ((model(x, autocast=plan.bfloat16) - noise) / NOISE_UNIT).square().mean()
         loss.backward()
         optimiser.step()
         decay = min(plan.ema, (step + 1) / (step + 10))  # a short memory at first: the start is worth forgetting
@@ -155,11 +160,11 @@ def train_dncnn(
                     average[key].lerp_(value, 1 - decay)
                 else:
                     average[key].copy_(value)
-        losses.append(loss.item())
+        losses.append(loss)
         if on_step:
-            on_step(step + 1, losses[-1])
+            on_step(step + 1, losses.read()[-1])
         if (step + 1) % 50 == 0:
-            bar.set_postfix(loss=f"{np.mean(losses[-200:]):.4f}")
+            bar.set_postfix(loss=f"{np.mean(losses.read()[-200:]):.4f}")
         if step + 1 in snapshots:
             snapshot(step + 1)
         if (step + 1) % checkpoint_every == 0:

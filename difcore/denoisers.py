@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from difcore.bias import bias_for_size
 from difcore.correlation import limited
+from difcore.devices import mixed, true_float32
 from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes
 from difcore.tensors import keep_freed_memory
 
@@ -66,7 +67,7 @@ class DnCNN(nn.Module):
         8 bits of mantissa are as coarse as the 8-bit image itself.
         """
         h = self.first(x - 0.5)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
+        with mixed(x.device, autocast):
             h = self.middle(h)
         return self.last(h.float()) * NOISE_UNIT
 
@@ -172,7 +173,8 @@ class Denoiser:
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"expected images of shape (B, 3, H, W), got {tuple(x.shape)}")
         p, (height, width) = self.pad, x.shape[2:]
-        out = self.filter(F.pad(x.to(self.device), (p,) * 4))[:, :, p : p + height, p : p + width]
+        with true_float32(self.device):
+            out = self.filter(F.pad(x.to(self.device), (p,) * 4))[:, :, p : p + height, p : p + width]
         out = out if self.bias is None else out - bias_for_size(self.bias, height, width)
         return out if self.limit is None else limited(out, self.limit)
 

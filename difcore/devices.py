@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
-from typing import TypeVar
+from functools import partial, wraps
+from inspect import signature
+from typing import ParamSpec, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from difcore.tensors import as_tensor
-
 Module = TypeVar("Module", bound=nn.Module)
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 Device = torch.device | str
 BUILDING = threading.Lock()
 TF32 = False  # of all float32 work on GPUs, see ``true_float32``
@@ -39,16 +39,6 @@ def normal_on(device: Device, seed: int, on_cpu: torch.Generator) -> Callable[..
     device = torch.device(device)
     own = on_cpu if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
     return partial(torch.randn, generator=own, device=device)
-
-
-def upload(values: np.ndarray | Tensor, device: Device) -> Tensor:
-    """``values`` on ``device``, their type kept: what is converted there is sent small. From pinned memory to CUDA, so
-    that the copy goes on while the CPU does something else.
-    """
-    device, tensor = torch.device(device), as_tensor(values)
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def free_bytes(device: Device) -> int:
@@ -87,3 +77,17 @@ def true_float32(device: Device) -> Iterator[None]:
         yield
     finally:
         convolution.allow_tf32, product.allow_tf32 = before
+
+
+def exact(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """``function``, run within ``true_float32`` of its argument ``device``."""
+    parameters = signature(function)
+
+    @wraps(function)
+    def run(*args: Given.args, **named: Given.kwargs) -> Result:
+        given = parameters.bind(*args, **named)
+        given.apply_defaults()
+        with true_float32(given.arguments["device"]):
+            return function(*args, **named)
+
+    return run

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from difcore.batches import Feed, draw_schedule
+from difcore.batches import Feed, batch_statistics, draw_schedule, separation_of
 from difcore.correlation import centres, chunks, ncc, standardise
-from difcore.devices import TF32, built, has_fused, mixed, normal_on, true_float32
+from difcore.devices import TF32, built, exact, has_fused, mixed, normal_on
 from difcore.fingerprints import LAST_BATCHES, Fingerprint
 from difcore.grids import zero_mean
 from difcore.priors import DOWNSAMPLING, IN_CHANNELS, build_prior
@@ -129,8 +129,7 @@ def fit_dif(
         If a class has fewer than two residuals or the shapes differ.
     """
     check_residuals(real, fake)
-    with true_float32(device):
-        pattern, steps = trained_pattern(real, fake, plan, name, device, progress, on_step)
+    pattern, steps = trained_pattern(real, fake, plan, name, device, progress, on_step)
     mu_real, mu_fake = (float(ncc(pattern[None], part).mean()) for part in (real, fake))
     facts: dict[str, Any] = {"plan": asdict(plan), "steps": steps, "n_real": len(real), "n_fake": len(fake)}
     if torch.device(device).type == "cuda":
@@ -138,6 +137,7 @@ def fit_dif(
     return Fingerprint(pattern, mu_real, mu_fake, "dif", name, facts)
 
 
+@exact
 def trained_pattern(
     real: np.ndarray | Tensor,
     fake: np.ndarray | Tensor,
@@ -241,15 +241,3 @@ def direction_of(image: Tensor) -> Tensor:
     """``image`` flattened, mean-free and of unit length, (D,)."""
     direction = image.flatten() - image.mean()
     return direction / direction.norm().clamp_min(1e-12)
-
-
-def batch_statistics(real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of the reals' correlations, of the fakes', and the standard deviation within the classes: (3,)."""
-    within = torch.cat([real - real.mean(), fake - fake.mean()]).square().mean().sqrt()
-    return torch.stack([real.mean(), fake.mean(), within])
-
-
-def separation_of(history: Tensor) -> float:
-    """|mu_fake - mu_real| over the spread within the classes, both averaged over batches (N, 3)."""
-    real, fake, within = history.cpu().double().numpy().mean(0)
-    return float(abs(fake - real) / max(within, 1e-12))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from difcore.checkpoints import read_checkpoint
+from difcore.checkpoints import Losses, read_checkpoint
 from difcore.denoiser_training import sample_crops
+from difcore.devices import built, exact, has_fused, mixed
 from difcore.files import atomic_write
 from difcore.gans import SCALE, Discriminator, Encoder, GanPlan, build_gan
-from difcore.tensors import channels_last
+from difcore.tensors import channels_last, upload
 
 R1_EVERY = 4  # steps: the penalty costs a second derivative
 
@@ -52,6 +55,7 @@ def content_loss(out: Tensor, source: Tensor) -> Tensor:
     return (pool(out) - pool(source)).abs().mean()
 
 
+@exact
 def train_gan(
     images: Sequence[np.ndarray],
     plan: GanPlan,
@@ -59,6 +63,7 @@ def train_gan(
     sources: Sequence[np.ndarray] = (),
     progress: bool = True,
     save_every: int = 250,
+    device: str = "cpu",
 ) -> nn.Module:
     """Train a generator against a discriminator of patches; resumes from ``folder``/checkpoint.pt.
 
@@ -78,6 +83,8 @@ def train_gan(
         What the generator should make, each at least ``plan.crop`` px on a side.
     sources : sequence of ndarray (H, W, 3) uint8
         What the translator is given.
+    device : str
+        Of the training; what it returns is on the CPU.
 
     Returns
     -------
@@ -92,39 +99,42 @@ def train_gan(
     if plan.source and not len(sources):
         raise ValueError("a translator needs images to translate")
     checkpoint = Path(folder) / "checkpoint.pt"
-    torch.manual_seed(plan.seed)
-    models = {"G": channels_last(build_gan(plan)), "D": channels_last(Discriminator())}
-    if not plan.source:
-        models["E"] = channels_last(Encoder(plan.width, plan.latent))
-    average = channels_last(build_gan(plan))
-    average.load_state_dict(models["G"].state_dict())
-    adam = partial(torch.optim.Adam, lr=plan.learning_rate, betas=(0.0, 0.99), fused=True)
+    models = {k: channels_last(m, device) for k, m in built(partial(networks, plan), plan.seed)[0].items()}
+    average = copy.deepcopy(models["G"])
+    adam = partial(torch.optim.Adam, lr=plan.learning_rate, betas=(0.0, 0.99), fused=has_fused(device) or None)
     optimisers = {key: adam(model.parameters()) for key, model in models.items()}
-    start, losses = 0, []
-    if saved := read_checkpoint(checkpoint, plan):
+    start, losses = 0, Losses()
+    if saved := read_checkpoint(checkpoint, plan, device):
         for key in models:
             models[key].load_state_dict(saved[key])
             optimisers[key].load_state_dict(saved[f"optimiser {key}"])
         average.load_state_dict(saved["average"])
-        start, losses = saved["step"], saved["losses"]
+        start, losses = saved["step"], Losses(saved["losses"])
     bar = tqdm(range(start, plan.steps), initial=start, total=plan.steps, desc="GAN", disable=not progress)
     for step in bar:
         for optimiser in optimisers.values():
             optimiser.param_groups[0]["lr"] = gan_rate(step, plan)
-        losses.append(gan_step(models, optimisers, images, sources, plan, step))
+        losses.append(gan_step(models, optimisers, images, sources, plan, step, device))
         decay = min(plan.ema, (step + 1) / (step + 10))
         with torch.no_grad():
             for kept, new in zip(average.parameters(), models["G"].parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
         if step % 50 == 0:
-            bar.set_postfix(discriminator=f"{losses[-1]:.3f}")
+            bar.set_postfix(discriminator=f"{losses.read()[-1]:.3f}")
         if (step + 1) % save_every == 0 or step + 1 == plan.steps:
-            state = {k: m.state_dict() for k, m in models.items()} | {"average": average.state_dict()}
+            state: dict[str, Any] = {k: m.state_dict() for k, m in models.items()} | {"average": average.state_dict()}
             state |= {f"optimiser {k}": o.state_dict() for k, o in optimisers.items()}
-            atomic_write(
-                checkpoint, partial(torch.save, state | {"plan": asdict(plan), "step": step + 1, "losses": losses})
-            )
-    return average.eval()
+            state |= {"plan": asdict(plan), "step": step + 1, "losses": losses.read()}
+            atomic_write(checkpoint, partial(torch.save, state))
+    return channels_last(average.eval())
+
+
+def networks(plan: GanPlan) -> nn.ModuleDict:
+    """Untrained: generator G, discriminator D, and the encoder E of a generator that starts from noise."""
+    models = nn.ModuleDict({"G": build_gan(plan), "D": Discriminator()})
+    if not plan.source:
+        models["E"] = Encoder(plan.width, plan.latent)
+    return models
 
 
 def gan_step(
@@ -134,12 +144,13 @@ def gan_step(
     sources: Sequence[np.ndarray],
     plan: GanPlan,
     step: int,
-) -> float:
+    device: str,
+) -> Tensor:
     """One step of the discriminator, then one of the others on the same fakes; the discriminator's loss."""
     rng = np.random.default_rng([plan.seed, step])
-    real = sample_crops(images, plan.batch, plan.crop, rng).contiguous(memory_format=torch.channels_last)
+    real = sample_crops(images, plan.batch, plan.crop, rng, device).contiguous(memory_format=torch.channels_last)
     softplus = nn.functional.softplus
-    with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
+    with mixed(device, plan.bfloat16):
         fake, content = fakes_and_content(models, real, sources, plan, step, rng)
         on_real, on_fake = models["D"](real).float(), models["D"](fake.detach()).float()
     loss = softplus(-on_real).mean() + softplus(on_fake).mean()
@@ -147,14 +158,14 @@ def gan_step(
     optimisers["D"].zero_grad()
     (loss + penalty).backward()
     optimisers["D"].step()
-    with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
+    with mixed(device, plan.bfloat16):
         fooled = softplus(-models["D"](fake).float()).mean()
     for key in models.keys() - {"D"}:
         optimisers[key].zero_grad()
     (fooled + plan.content * content).backward()
     for key in models.keys() - {"D"}:
         optimisers[key].step()
-    return loss.item()
+    return loss.detach()
 
 
 def fakes_and_content(
@@ -167,10 +178,12 @@ def fakes_and_content(
 ) -> tuple[Tensor, Tensor]:
     """Fakes (B, 3, H, W) of one step, and the loss c of their content (see ``train_gan``)."""
     if plan.source:
-        given = sample_crops(sources, plan.batch, plan.crop, rng).contiguous(memory_format=torch.channels_last)
+        given = sample_crops(sources, plan.batch, plan.crop, rng, real.device)
+        given = given.contiguous(memory_format=torch.channels_last)
         fake = models["G"](given)
         return fake, content_loss(fake.float(), given)
-    z, noise = latents([[plan.seed, step, k] for k in range(plan.batch)], plan.latent, plan.crop, plan.crop)
+    drawn = latents([[plan.seed, step, k] for k in range(plan.batch)], plan.latent, plan.crop, plan.crop)
+    z, noise = (upload(part, real.device) for part in drawn)
     both = torch.cat([models["E"](real), z]).contiguous(memory_format=torch.channels_last)
     rebuilt, fake = models["G"](both, torch.cat([noise, noise])).chunk(2)
     rebuilt = rebuilt.float()

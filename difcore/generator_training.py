@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from difcore.checkpoints import read_checkpoint
+from difcore.checkpoints import Losses, read_checkpoint
 from difcore.decoders import LatentDecoder, swap_last_block
 from difcore.denoiser_training import sample_crops
+from difcore.devices import built, exact, mixed
 from difcore.files import atomic_write
-from difcore.tensors import channels_last
+from difcore.tensors import channels_last, upload
 
 POWER_FLOOR = 1e-7  # of a ring, in squared units of the image
 SOURCE_STYLE = "snapshots"  # scenes that decoders are given, and that their fakes are compared with
@@ -103,10 +104,11 @@ def radial_spectrum(images: Tensor) -> Tensor:
     side = images.shape[-1]
     fy, fx = torch.fft.fftfreq(side)[:, None] * side, torch.fft.rfftfreq(side) * side
     ring = torch.hypot(fy, fx).round().long().flatten()
-    window = torch.hann_window(side, periodic=False)
+    window = torch.hann_window(side, periodic=False, device=images.device)
     power = torch.fft.rfft2(images * window[:, None] * window, norm="ortho").abs().square().mean(1).flatten(1)
-    sums = power.new_zeros(len(power), int(ring.max()) + 1).index_add(1, ring, power)
-    return (sums / torch.bincount(ring) + POWER_FLOOR).log()
+    members = torch.bincount(ring)
+    sums = power.new_zeros(len(power), len(members)).index_add(1, upload(ring, power.device), power)
+    return (sums / upload(members, power.device) + POWER_FLOOR).log()
 
 
 def spectral_distance(images: Tensor, targets: Tensor) -> Tensor:
@@ -118,6 +120,7 @@ def spectral_distance(images: Tensor, targets: Tensor) -> Tensor:
     return (radial_spectrum(images) - radial_spectrum(targets)).abs().mean()
 
 
+@exact
 def train_decoder(
     images: Sequence[np.ndarray],
     plan: GeneratorPlan,
@@ -125,6 +128,7 @@ def train_decoder(
     progress: bool = True,
     save_every: int = 250,
     initial: Mapping[str, Tensor] | None = None,
+    device: str = "cpu",
 ) -> LatentDecoder:
     """Minimise the mean absolute reconstruction error on random crops, plus the plan's multiple of the spectral
     distance; resumes from ``folder``/checkpoint.pt.
@@ -140,6 +144,8 @@ def train_decoder(
         Each at least ``plan.crop`` px on a side.
     initial : mapping, optional
         Weights to start from, a parent's for example; random ones by default.
+    device : str
+        Of the training; what it returns is on the CPU.
 
     Raises
     ------
@@ -147,23 +153,22 @@ def train_decoder(
         If the checkpoint in ``folder`` belongs to another plan.
     """
     checkpoint = Path(folder) / "checkpoint.pt"
-    torch.manual_seed(plan.seed)
-    model = channels_last(build_decoder(plan))
+    model = channels_last(built(partial(build_decoder, plan), plan.seed)[0], device)
     if initial is not None:
         model.load_state_dict(initial)
     optimiser = torch.optim.Adam(model.parameters(), lr=plan.learning_rate)
-    start, losses = 0, []
-    if saved := read_checkpoint(checkpoint, plan):
+    start, losses = 0, Losses()
+    if saved := read_checkpoint(checkpoint, plan, device):
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
-        start, losses = saved["step"], saved["losses"]
+        start, losses = saved["step"], Losses(saved["losses"])
     bar = tqdm(range(start, plan.steps), initial=start, total=plan.steps, desc="decoder", disable=not progress)
     for step in bar:
-        crops = sample_crops(images, plan.batch, plan.crop, np.random.default_rng([plan.seed, step]))
+        crops = sample_crops(images, plan.batch, plan.crop, np.random.default_rng([plan.seed, step]), device)
         crops = crops.contiguous(memory_format=torch.channels_last)
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, plan)
-        with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
+        with mixed(device, plan.bfloat16):
             out = model(crops)
         loss = (out.float() - crops).abs().mean()
         if plan.spectral:
@@ -173,13 +178,13 @@ def train_decoder(
         if plan.max_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), plan.max_norm)
         optimiser.step()
-        losses.append(loss.item())
+        losses.append(loss)
         if step % 50 == 0:
-            bar.set_postfix(loss=f"{losses[-1]:.4f}")
+            bar.set_postfix(loss=f"{losses.read()[-1]:.4f}")
         if (step + 1) % save_every == 0 or step + 1 == plan.steps:
             state = {"plan": asdict(plan), "model": model.state_dict(), "optimiser": optimiser.state_dict()}
-            atomic_write(checkpoint, partial(torch.save, state | {"step": step + 1, "losses": losses}))
-    return model.eval()
+            atomic_write(checkpoint, partial(torch.save, state | {"step": step + 1, "losses": losses.read()}))
+    return channels_last(model.eval())
 
 
 def child_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,8 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from difcore.checkpoints import read_checkpoint
+from difcore.checkpoints import Losses, read_checkpoint
 from difcore.denoiser_training import sample_crops
+from difcore.devices import built, exact, has_fused, mixed
 from difcore.files import atomic_write
 from difcore.progan import (
     Critic,
@@ -28,7 +30,7 @@ from difcore.progan import (
     latent_vectors,
     level_and_alpha,
 )
-from difcore.tensors import channels_last
+from difcore.tensors import channels_last, upload
 
 GRID_SEED, GRID_SIDE = 50_000, 8  # sample grids show the same 64 latents at every epoch
 
@@ -53,6 +55,7 @@ def progan_rate(epoch: float, plan: ProGanPlan) -> float:
     return plan.learning_rate * 0.5 ** (max(0.0, epoch - plan.decay_from) / plan.half_life)
 
 
+@exact
 def train_progan(
     images: Sequence[np.ndarray],
     plan: ProGanPlan,
@@ -98,17 +101,16 @@ def train_progan(
         raise ValueError(f"epochs {kept} to keep of a training of {plan.epochs}")
     if any(min(image.shape[:2]) < plan.size for image in images):
         raise ValueError(f"images must be at least {plan.size} px a side")
-    torch.manual_seed(plan.seed)
-    models: dict[str, Any] = {"G": channels_last(ProGenerator(plan), device), "D": channels_last(Critic(plan), device)}
-    models["average"] = channels_last(ProGenerator(plan), device)
-    models["average"].load_state_dict(models["G"].state_dict())
-    adam = partial(torch.optim.Adam, lr=plan.learning_rate, betas=(0.0, 0.99), fused=True)
+    first, _ = built(lambda: nn.ModuleDict({"G": ProGenerator(plan), "D": Critic(plan)}), plan.seed)
+    models: dict[str, Any] = {key: channels_last(model, device) for key, model in first.items()}
+    models["average"] = copy.deepcopy(models["G"])
+    adam = partial(torch.optim.Adam, lr=plan.learning_rate, betas=(0.0, 0.99), fused=has_fused(device) or None)
     optimisers = {key: adam(models[key].parameters()) for key in "GD"}
-    done, losses = 0, []
+    done, losses = 0, Losses()
     if saved := read_checkpoint(folder / "checkpoint.pt", plan, device):
         for key, part in (models | {f"optimiser {k}": o for k, o in optimisers.items()}).items():
             part.load_state_dict(saved[key])
-        done, losses = saved["epoch"], saved["losses"]
+        done, losses = saved["epoch"], Losses(saved["losses"])
     step = steps_until(done, plan)
     bar = tqdm(initial=step, total=steps_until(plan.epochs, plan), desc="ProGAN", disable=not progress)
     for epoch in range(done + 1, plan.epochs + 1):
@@ -117,14 +119,15 @@ def train_progan(
             losses.append(progan_step(models, optimisers, images, plan, step, epoch - 1 + k / count, device))
             step += 1
             bar.update()
-        bar.set_postfix(epoch=epoch, px=4 << math.ceil(models["average"].growth.item()), loss=f"{losses[-1][0]:.2f}")
+        px = 4 << math.ceil(models["average"].growth.item())
+        bar.set_postfix(epoch=epoch, px=px, loss=f"{losses.read()[-1][0]:.2f}")
         if grid_every and (epoch % grid_every == 0 or epoch == plan.epochs):
             save_grid(folder / f"samples-{epoch:03d}.png", models["average"], plan)
         if epoch in kept:
             atomic_write(snapshot_path(folder, epoch), partial(torch.save, models["average"].state_dict()))
         state = {key: part.state_dict() for key, part in models.items()}
         state |= {f"optimiser {key}": optimiser.state_dict() for key, optimiser in optimisers.items()}
-        state |= {"plan": asdict(plan), "epoch": epoch, "losses": losses}
+        state |= {"plan": asdict(plan), "epoch": epoch, "losses": losses.read()}
         atomic_write(folder / "checkpoint.pt", partial(torch.save, state))
     bar.close()
     return {epoch: read_snapshot(folder, epoch, plan) for epoch in kept}
@@ -156,19 +159,19 @@ def progan_step(
     step: int,
     epoch: float,
     device: str = "cpu",
-) -> tuple[float, float]:
+) -> Tensor:
     """One step of the critic, then one of the generator, at a moment ``epoch`` of the training.
 
-    Returns the Wasserstein estimate mean D(x) - D(y), and the generator's loss.
+    Returns the Wasserstein estimate mean D(x) - D(y), and the generator's loss, (2,).
     """
     growth = growth_at(epoch, plan)
     for optimiser in optimisers.values():
         optimiser.param_groups[0]["lr"] = progan_rate(epoch, plan)
     rng = np.random.default_rng([plan.seed, step])
-    real = at_growth(sample_crops(images, plan.batch, plan.size, rng).to(device), growth, plan)
-    z = torch.from_numpy(rng.standard_normal((2, plan.batch, plan.latent), np.float32)).to(device)
-    mix = torch.from_numpy(rng.random((plan.batch, 1, 1, 1), np.float32)).to(device)
-    autocast = partial(torch.autocast, real.device.type, torch.bfloat16, enabled=plan.bfloat16)
+    real = at_growth(sample_crops(images, plan.batch, plan.size, rng, device), growth, plan)
+    z = upload(rng.standard_normal((2, plan.batch, plan.latent), np.float32), device)
+    mix = upload(rng.random((plan.batch, 1, 1, 1), np.float32), device)
+    autocast = partial(mixed, device, plan.bfloat16)
     generator, critic = models["G"], models["D"]
     with autocast():
         with torch.no_grad():
@@ -190,7 +193,7 @@ def progan_step(
     optimisers["G"].step()
     critic.requires_grad_(True)
     update_average(models["average"], generator, min(plan.ema, (step + 1) / (step + 10)), growth)
-    return estimate.item(), of_generator.item()
+    return torch.stack([estimate, of_generator]).detach()
 
 
 def at_growth(real: Tensor, growth: float, plan: ProGanPlan) -> Tensor:

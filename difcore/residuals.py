@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +24,7 @@ from difcore.images import ImageError, Skipped, check_quality, list_images, read
 from difcore.tensors import to_batch
 
 PIXELS_PER_CALL = {"cpu": 256**2, "cuda": 32 * 256**2}  # a CPU is fastest when a layer's activations stay in cache
+DECODERS = {"cuda": 8}  # threads; elsewhere two, since filtering keeps the cores busy
 IN_MEMORY = 2**28  # bytes; a larger array of residuals is backed by a file that the system may page out
 
 Source = Path | str | Sequence[Path] | np.ndarray
@@ -115,13 +119,11 @@ def residuals_of(
     bar = tqdm(total=total, desc=f"residuals ({denoiser.name})", disable=not progress)
     slots: dict[str, int] = {}
     copies: list[tuple[int, int]] = []
-    for item in map(Path, source) if not isinstance(source, np.ndarray) else source:
+    for k, native in enumerate(decoded(source, crop, denoiser.device)):
         bar.update()
-        name = str(item) if isinstance(item, Path) else str(len(names) + len(skipped))
-        try:
-            native = read_crop(item, crop)
-        except (ImageError, OSError) as error:
-            skipped.append(Skipped(Path(name), str(error)))
+        name = str(k if isinstance(source, np.ndarray) else Path(source[k]))
+        if isinstance(native, Exception):
+            skipped.append(Skipped(Path(name), str(native)))
             continue
         content = sha256_pixels(native)
         if content in slots:
@@ -149,6 +151,29 @@ def residuals_of(
         reasons = "; ".join(sorted({s.reason for s in skipped})[:3])
         raise ImageError(f"none of {total} images could be used ({reasons})")
     return ResidualSet(values[:kept], tuple(names), tuple(hashes), tuple(skipped))
+
+
+def decoded(source: Sequence[Path] | np.ndarray, crop: int, device: str) -> Iterator[np.ndarray | Exception]:
+    """The centre crop of each image, or why there is none, in order. Threads read files ahead of what is filtered."""
+
+    def attempt(item: Path | np.ndarray) -> np.ndarray | Exception:
+        try:
+            return read_crop(item, crop)
+        except (ImageError, OSError) as error:
+            return error
+
+    if isinstance(source, np.ndarray):
+        yield from map(attempt, source)
+        return
+    threads = min(DECODERS.get(device.split(":")[0], 2), os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[np.ndarray | Exception]] = deque()
+        for path in source:
+            ahead.append(pool.submit(attempt, Path(path)))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def stored_name(pixels: str, denoiser: Denoiser) -> str:
@@ -182,7 +207,7 @@ def flush(
     """Denoise what is pending, put it in its slots, keep it on disk, empty the list."""
     if not pending:
         return
-    out = denoiser(to_batch(np.stack([image for _, _, image in pending]))).half().cpu().numpy()
+    out = denoiser(to_batch(np.stack([image for _, _, image in pending]), denoiser.device)).half().cpu().numpy()
     for (slot, stored, _), residual in zip(pending, out, strict=True):
         values[slot] = residual
         if stored is not None:

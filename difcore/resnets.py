@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from difcore.devices import built
 from difcore.files import sha256_file
 
 ARCHITECTURES = ("resnet50", "grag21", "resnet_m")
@@ -49,9 +51,13 @@ def build_classifier(name: str, seed: int = 0) -> nn.Module:
         If there is none of that name.
     """
     check_name(name)
+    return built(partial(unseeded, name), seed)[0]
+
+
+def unseeded(name: str) -> nn.Module:
+    """A network of ``build_classifier`` with weights from torch's own generator."""
     from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 
-    torch.manual_seed(seed)
     common: dict[str, Any] = {"spatial_dims": 2, "n_input_channels": 3, "num_classes": 1, "bias_downsample": False}
     if name == "resnet_m":
         model = ResNet(ResNetBlock, [2, 2, 2, 2], [36, 72, 144, 288], conv1_t_stride=2, **common)

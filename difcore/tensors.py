@@ -21,9 +21,22 @@ def as_tensor(x: Tensor | np.ndarray) -> Tensor:
     return torch.as_tensor(x.copy() if isinstance(x, np.ndarray) and not x.flags.writeable else x)
 
 
-def to_batch(images: np.ndarray) -> Tensor:
-    """uint8 images (N, H, W, 3), or one of them, as float32 (N, 3, H, W) in [0, 1], channels-last in memory."""
-    batch = as_tensor(np.ascontiguousarray(images if images.ndim == 4 else images[None]))
+def upload(values: Tensor | np.ndarray, device: torch.device | str) -> Tensor:
+    """``values`` on ``device``, their type kept: what is converted there is sent small. From pinned memory to CUDA, so
+    that the copy goes on while the CPU does something else.
+    """
+    device, tensor = torch.device(device), as_tensor(values)
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def to_batch(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 images (N, H, W, 3), or one of them, as float32 (N, 3, H, W) in [0, 1], channels-last in memory.
+
+    They are sent as bytes and converted on ``device``.
+    """
+    batch = upload(np.ascontiguousarray(images if images.ndim == 4 else images[None]), device)
     return batch.permute(0, 3, 1, 2).float() / 255
 
 

@@ -11,8 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from difcore import devices
-from difcore.devices import built, free_bytes, has_fused, mixed, normal_on, true_float32, upload
+from difcore import devices, tensors
+from difcore.checkpoints import Losses
+from difcore.classifiers import logits
+from difcore.denoisers import load_denoiser
+from difcore.devices import built, free_bytes, has_fused, mixed, normal_on, true_float32
+from difcore.gan_training import gan_step
+from difcore.gan_training import networks as gan_networks
+from difcore.gans import GanPlan
+from difcore.generator_training import spectral_distance
+from difcore.progan import Critic, ProGanPlan, ProGenerator
+from difcore.progan_training import progan_step
+from difcore.tensors import as_tensor, to_batch, upload
 
 
 def test_weights_are_those_of_the_seed_and_torchs_own_generator_stays() -> None:
@@ -82,3 +92,52 @@ def test_free_memory_is_asked_of_the_device_with_its_index(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (5, 7))
     assert free_bytes("cuda:1") == 5 and asked == [torch.device("cuda:1")]
     assert free_bytes("cpu") == free_bytes("meta") == 0
+
+
+IMAGES = list(np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("design", "source"), [("style", ""), ("deconv", ""), ("translate", "fabric")])
+def test_no_step_of_a_gan_waits_for_the_device(design: str, source: str) -> None:
+    """torch's device without data refuses whatever looks at a value, and whatever is not on it."""
+    plan = GanPlan(design, source, batch=2, crop=32, width=8, latent=4)
+    models = {key: model.to("meta") for key, model in gan_networks(plan).items()}
+    optimisers = {key: torch.optim.Adam(model.parameters()) for key, model in models.items()}
+    loss = gan_step(models, optimisers, IMAGES, IMAGES, plan, 0, "meta")
+    assert loss.device.type == "meta" and loss.shape == ()
+
+
+def test_no_step_of_a_progan_waits_for_the_device() -> None:
+    plan = ProGanPlan(size=16, epochs=3, width=16, narrow=8, latent=8, batch=4, bfloat16=False)
+    builders = {"G": ProGenerator, "average": ProGenerator, "D": Critic}
+    models = {key: build(plan).to("meta") for key, build in builders.items()}
+    optimisers = {key: torch.optim.Adam(models[key].parameters()) for key in "GD"}
+    assert progan_step(models, optimisers, IMAGES, plan, 0, 2.0, "meta").device.type == "meta"
+
+
+def test_logits_and_filters_stay_on_their_device() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 1, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten()).to("meta")
+    assert logits(model, np.stack(IMAGES), False).device.type == "meta"
+    residuals = load_denoiser("photos", "meta", limit=0.4)(to_batch(np.stack(IMAGES), "meta"))
+    assert residuals.device.type == "meta" and residuals.shape == (4, 3, 40, 40)
+    images = torch.rand(2, 3, 16, 16)
+    assert spectral_distance(images.to("meta"), images.to("meta")).device.type == "meta"
+
+
+def test_bytes_are_sent_and_converted_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[torch.dtype] = []
+    monkeypatch.setattr(tensors, "upload", lambda x, device: sent.append(as_tensor(x).dtype) or as_tensor(x).to(device))
+    assert to_batch(IMAGES[0], "meta").dtype == torch.float32 and sent == [torch.uint8]
+
+
+def test_losses_are_read_together_and_in_order() -> None:
+    losses = Losses([0.5])
+    for k in range(3):
+        losses.append(torch.tensor(float(k)))
+    assert losses.read() == [0.5, 0.0, 1.0, 2.0] == losses.read()
+    pairs = Losses()
+    pairs.append(torch.tensor([1.0, 2.0]))
+    assert pairs.read() == [(1.0, 2.0)]
+    losses.append(torch.tensor(9.0, device="meta"))  # noting one looks at no value
+    with pytest.raises(NotImplementedError, match="no data|meta"):
+        losses.read()

@@ -13,10 +13,10 @@ import torch
 from tiny import grid
 
 from difcore import batches, fit
-from difcore.batches import spreads
+from difcore.batches import batch_statistics, separation_of, spreads
 from difcore.correlation import ncc, nearest_centre
 from difcore.fingerprints import Fingerprint
-from difcore.fit import DifPlan, batch_statistics, fit_dif, fit_marra18, pair_loss, separation_of, trained_pattern
+from difcore.fit import DifPlan, fit_dif, fit_marra18, pair_loss, trained_pattern
 from difcore.grids import zero_mean
 from difcore.stats import auc
 

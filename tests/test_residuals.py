@@ -298,3 +298,24 @@ def test_the_high_pass_on_real_files(tmp_path: Path) -> None:
     found = residuals_of(tmp_path / "x", load_denoiser("highpass"), 32)
     expected = load_denoiser("highpass")(to_batch(images[:, 4:36, 4:36]))
     np.testing.assert_allclose(found.values, expected, atol=1e-3)
+
+
+def test_files_are_read_ahead_in_order_and_reasons_are_kept(tmp_path: Path) -> None:
+    """More files than threads read ahead, some of no use: each residual, name and reason stays with its own."""
+    images = noise_images(20, 16)
+    paths = write_images(tmp_path, images)
+    for k in (0, 7, 19):
+        paths[k].write_bytes(b"no image")
+    found = residuals_of(paths, counting_denoiser()[0], 16, cache=False)
+    rest = [k for k in range(20) if k not in (0, 7, 19)]
+    assert found.names == tuple(str(paths[k]) for k in rest)
+    assert [s.path for s in found.skipped] == [paths[k] for k in (0, 7, 19)]
+    alone = np.stack([residuals_of([paths[k]], counting_denoiser()[0], 16, cache=False).values[0] for k in rest])
+    np.testing.assert_array_equal(found.values, alone)
+
+
+def test_a_mistake_of_the_program_is_no_skipped_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write_images(tmp_path, noise_images(3, 16))
+    monkeypatch.setattr(residuals, "read_crop", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        residuals_of(paths, counting_denoiser()[0], 16, cache=False)

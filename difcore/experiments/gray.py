@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from difcore.devices import built, exact, normal_on
 from difcore.grids import grid_share
 from difcore.priors import IN_CHANNELS, build_prior
 from difcore.tensors import channels_last
 
 
+@exact
 def gray_image(
     size: int = 128,
     steps: int = 1000,
@@ -53,13 +56,14 @@ def gray_image(
         raise ValueError(f"the size must be a multiple of 16, at least 32, got {size}")
     if max(epochs) > steps or min(epochs) < 1:
         raise ValueError(f"kept steps must be in 1..{steps}, got {tuple(epochs)}")
-    torch.manual_seed(seed)
-    model = channels_last(build_prior(prior), device).train()
-    z = torch.rand(1, IN_CHANNELS, size, size).mul_(0.1).to(device, memory_format=torch.channels_last)
+    model, drawn = built(partial(build_prior, prior), seed)
+    model, normal = channels_last(model, device).train(), normal_on(device, seed, drawn)
+    z = torch.rand(1, IN_CHANNELS, size, size, generator=drawn).mul_(0.1)
+    z = z.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     rows, outputs = [], {}
     for step in tqdm(range(1, steps + 1), desc="gray image", disable=not progress):
-        image = model(z + 0.03 * torch.randn(z.shape).to(z))
+        image = model(z + 0.03 * normal(z.shape).to(z))
         loss = (image - target).square().mean()
         optimiser.zero_grad()
         loss.backward()
