@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from PIL import features
 
 import difcore
 from difcore.claims import TUNED as TUNED
@@ -28,18 +29,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PNG_DPI = 200
+LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "tifffile")
+DECODERS = (
+    "jpg",
+    "libjpeg_turbo",
+    "jpg_2000",
+    "webp",
+    "avif",
+    "libtiff",
+    "zlib",
+    "zlib_ng",
+)  # Pillow's
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on: python, torch, numpy, difcore. Imports none of them."""
-    found = {"python": platform.python_version()}
-    for package in ("torch", "numpy"):
-        try:
+    """Versions of what the numbers depend on: python, libraries, those that decode images, difcore."""
+    found = {"python": platform.python_version(), "difcore": difcore.__version__}
+    for package in LIBRARIES:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found | {"difcore": difcore.__version__}
+    return found | {codec: number for codec in DECODERS if (number := features.version(codec))}
 
 
 def git_commit(folder: Path = PROJECT_DIR) -> str:

@@ -24,11 +24,11 @@ import joblib
 import pandas as pd
 from tqdm.auto import tqdm
 
-import difcore
 from difcore.artefacts import NeedsData, plain
 from difcore.cache import keep, optional_folder
+from difcore.cell_keys import Cell, cell_key
 from difcore.failures import FAILED, OK, failure_of
-from difcore.files import atomic_json, sha256_bytes
+from difcore.files import atomic_json
 from difcore.leakage import LeakageError
 from difcore.source_digest import code_digest
 
@@ -37,34 +37,6 @@ Work = Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
 
 class NotEnough(ValueError):
     """A cell that cannot be computed with the data there is; the message is what the table says in its place."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a grid.
-
-    Attributes
-    ----------
-    values : mapping of str to JSON values
-        What distinguishes it: columns of its row.
-    data : str
-        Name of the data that it needs; cells of one name share what ``load`` gives for it.
-    depends : tuple of str
-        Hashes and settings that its numbers depend on besides: of data, weights, plans.
-    """
-
-    values: Mapping[str, Any]
-    data: str = ""
-    depends: tuple[str, ...] = ()
-
-
-def cell_key(cell: Cell, code: str) -> str:
-    """SHA-256 of the cell's values, of what it depends on, of difcore's version and of the ``code`` that computes it.
-
-    The data's name is left out: what counts is in ``depends``.
-    """
-    facts = [plain(dict(cell.values)), list(cell.depends), difcore.__version__, code]
-    return sha256_bytes(json.dumps(facts, sort_keys=True).encode())
 
 
 def compute(work: Work, data: Any, cell: Cell) -> dict[str, Any]:

@@ -9,18 +9,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from difcore.cache import made_folder, optional_folder, used
 from difcore.cache_size import Keeper
-from difcore.denoisers import Denoiser
+from difcore.denoisers import Denoiser, load_denoiser
 from difcore.files import atomic_write, sha256_bytes
 from difcore.images import ImageError, Skipped, check_quality, list_images, read_crop, through_jpeg
+from difcore.source_digest import code_digest
 from difcore.tensors import to_batch
 
 PIXELS_PER_CALL = {"cpu": 256**2, "cuda": 32 * 256**2}  # a CPU is fastest when a layer's activations stay in cache
@@ -177,11 +179,17 @@ def decoded(source: Sequence[Path] | np.ndarray, crop: int, device: str) -> Iter
 
 
 def stored_name(pixels: str, denoiser: Denoiser) -> str:
-    """Place of a residual in the cache: the hashes of the pixels that were filtered and of the filter.
+    """Place of a residual in the cache: the hashes of the pixels that were filtered, of the filter and of its code.
 
     Nothing else determines its values; where the crop was cut and who decoded or re-encoded it shows in the pixels.
     """
-    return f"{denoiser.hash[:16]}/{pixels[:2]}/{pixels}.npy"
+    return f"{denoiser.hash[:16]}-{filter_code()}/{pixels[:2]}/{pixels}.npy"
+
+
+@cache
+def filter_code() -> str:
+    """What the filters' arithmetic depends on besides weights: their code and torch's version, as a short hash."""
+    return sha256_bytes(f"{code_digest(load_denoiser)} {torch.__version__}".encode())[:8]
 
 
 def sha256_pixels(image: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -12,10 +13,13 @@ import dask
 import joblib
 import pytest
 from distributed import LocalCluster
+from hypothesis import given
+from hypothesis import strategies as st
 
 import difcore
 from difcore import cells
-from difcore.cells import Cell, NotEnough, cell_key, run_cells
+from difcore.cell_keys import Cell, Dependence, cell_key
+from difcore.cells import NotEnough, run_cells
 from difcore.files import PROJECT_DIR
 from difcore.leakage import LeakageError
 from difcore.source_digest import code_digest, imported
@@ -37,8 +41,8 @@ def leak(data: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     raise LeakageError("a training image is in the test set")
 
 
-def grid(*xs: int, data: str = "a", depends: tuple[str, ...] = ("hash",)) -> list[Cell]:
-    return [Cell({"x": x}, data, depends) for x in xs]
+def grid(*xs: int, data: str = "a") -> list[Cell]:
+    return [Cell({"x": x}, data) for x in xs]
 
 
 @pytest.fixture(autouse=True)
@@ -120,20 +124,45 @@ def test_a_leak_stops_everything(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_key_changes_with_everything_that_the_numbers_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    cell, code = Cell({"x": 1, "method": "dif"}, "a", ("data", "denoiser")), code_digest(square)
-    key = cell_key(cell, code)
-    assert key == cell_key(Cell({"method": "dif", "x": 1}, "another name", ("data", "denoiser")), code)
-    others = [
-        Cell({"x": 2, "method": "dif"}, "a", ("data", "denoiser")),
-        Cell({"x": 1, "method": "dif", "seed": 0}, "a", ("data", "denoiser")),
-        Cell({"x": 1, "method": "dif"}, "a", ("other data", "denoiser")),
-        Cell({"x": 1, "method": "dif"}, "a", ("data", "other denoiser")),
-    ]
-    keys = {key, *(cell_key(other, code) for other in others), cell_key(cell, "other code")}
+TEXT = st.text(max_size=3)
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "images": st.lists(TEXT, max_size=2).map(tuple),
+    "crop": st.integers(16, 18),
+    "computed_on": st.lists(TEXT, max_size=2).map(tuple),
+    "libraries": st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
+    **dict.fromkeys(("encoding", "division", "filter", "plan", "training"), TEXT),
+}
+DEPENDENCES = st.builds(Dependence, **FIELDS)
+
+
+def test_the_fields_of_a_dependence_have_no_defaults() -> None:
+    assert {field.name for field in dataclasses.fields(Dependence)} == set(FIELDS)
+    assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(Dependence))
+
+
+@given(st.lists(DEPENDENCES, min_size=2, max_size=6))
+def test_keys_are_equal_where_all_is_equal_and_nowhere_else(found: list[Dependence]) -> None:
+    keys = [cell_key(Cell({"x": 1}, "a", depends), "code") for depends in found]
+    assert len(set(keys)) == len(set(found))
+
+
+@given(DEPENDENCES, st.data())
+def test_a_change_of_any_field_changes_the_key(depends: Dependence, data: st.DataObject) -> None:
+    for name, values in FIELDS.items():
+        other = data.draw(values.filter(lambda value, name=name: value != getattr(depends, name)))
+        changed = dataclasses.replace(depends, **{name: other})
+        assert cell_key(Cell({}, depends=changed), "") != cell_key(Cell({}, depends=depends), ""), name
+
+
+def test_the_key_changes_with_values_code_and_version_and_not_with_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell({"x": 1, "method": "dif"}, "a")
+    key = cell_key(cell, "code")
+    assert key == cell_key(Cell({"method": "dif", "x": 1}, "another name"), "code")
+    others = [Cell({"x": 2, "method": "dif"}), Cell({"x": 1, "method": "dif", "seed": 0}), Cell({"x": "1"})]
+    keys = {key, *(cell_key(other, "code") for other in others), cell_key(cell, "other code")}
     monkeypatch.setattr(difcore, "__version__", "99.0")
-    keys.add(cell_key(cell, code))
-    assert len(keys) == 7
+    keys.add(cell_key(cell, "code"))
+    assert len(keys) == 6
 
 
 def test_the_code_of_a_cell_is_its_module_and_what_that_imports() -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from difcore.artefacts import NeedsData
+from difcore.artefacts import NeedsData, versions
+from difcore.cell_keys import Dependence
 from difcore.classifiers import ClassifierPlan
 from difcore.denoisers import Denoiser, load_denoiser
 from difcore.experiments.demo_sources import demo_names, demo_sources
@@ -81,6 +82,32 @@ class Bench:
         test = f"at most {self.max_test}" if self.max_test else "all"
         grid = "; ".join([*parts, f"{self.crop} px, {self.plan.steps} DIF steps, test images: {test}"])
         return {"parameters": {**parameters, "grid": grid}, "weights": self.weights(), "data": self.label}
+
+    def depends(
+        self,
+        names: Iterable[str],
+        *,
+        encoding: str = "native",
+        filter_hash: str = "",
+        plan: bool = False,
+        training: bool = False,
+        division: str = "",
+    ) -> Dependence:
+        """All that numbers measured on images of ``names`` depend on, besides the values of their cell.
+
+        Everything is in it but what the caller says is not used: the filter (no hash), the plans.
+        """
+        return Dependence(
+            images=tuple(self.sources[name].digest for name in dict.fromkeys(names)),
+            crop=self.crop,
+            encoding=encoding,
+            division=division,
+            filter=filter_hash,
+            plan=repr(self.plan) if plan else "",
+            training=repr(self.training) if training else "",
+            computed_on=("bfloat16" if self.bfloat16 else "float32",),
+            libraries=tuple(versions().items()),
+        )
 
     def load(self, data: str) -> Sets:
         """Images of "generator|encoding"; "a>b|encoding" trains on a's and tests on b's."""

@@ -147,15 +147,21 @@ def boundary_table(bench: Bench, n_train: int, seed: int = 0) -> pd.DataFrame:
     ``border`` is the energy per pixel of (mean fake residual - mean real residual) within 8 px of the border over that
     inside. 1: no boundary artefacts; the filter's own border cancels in the difference.
     """
-    used = bench.filter()
-    cells = [
-        Cell({"generator": name, "n_train": n_train, "seed": seed}, f"{name}|native", (source.digest, used.hash))
-        for name, source in bench.sources.items()
-    ]
+    cells = border_cells(bench, n_train, seed)
     work = partial(border_energy, denoiser=bench.denoiser, bfloat16=bench.bfloat16)
     return check_results(
         run_cells(work, cells, bench.load, n_jobs=bench.n_jobs, progress=bench.progress, title="borders")
     )
+
+
+def border_cells(bench: Bench, n_train: int, seed: int) -> list[Cell]:
+    """The cells of ``boundary_table``."""
+    used = bench.filter().hash
+    return [
+        Cell({"generator": name, "n_train": n_train, "seed": seed}, f"{name}|native",
+             bench.depends([name], filter_hash=used))
+        for name in bench.sources
+    ]  # fmt: skip
 
 
 def border_energy(sets: Sets, values: Mapping[str, Any], denoiser: str, bfloat16: bool) -> dict[str, Any]:

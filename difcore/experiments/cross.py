@@ -75,18 +75,11 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
 
     One at a time, missing cells are computed in random order, so that two notebooks that need the same ones share them.
     """
-    used, folder = bench.filter(), needed_folder("fits")
+    folder, cells = needed_folder("fits"), model_cells(bench, n_train, seed)
     work = partial(
         fit_cell, plan=bench.plan, denoiser=bench.denoiser, bfloat16=bench.bfloat16, max_test=bench.max_test,
         folder=folder,
     )  # fmt: skip
-    cells = [
-        Cell(
-            {"generator": name, "n_train": n_train, "seed": seed},
-            depends=(source.digest, used.hash, repr(bench.plan), f"{bench.crop} {bench.max_test}"),
-        )
-        for name, source in bench.sources.items()
-    ]
     code = code_digest(work)
     known = [cache_folder("cells") / f"{cell_key(cell, code)}.json" for cell in cells]
     for path in known:
@@ -101,6 +94,16 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
     table = run(cells, n_jobs=bench.n_jobs, progress=bench.progress, title="fingerprints")
     missing = pd.DataFrame([{"generator": name, "status": reason} for name, reason in bench.absent.items()])
     return pd.concat([table, missing], ignore_index=True) if len(missing) else table
+
+
+def model_cells(bench: Bench, n_train: int, seed: int) -> list[Cell]:
+    """The cells of ``fit_all``."""
+    used = bench.filter().hash
+    return [
+        Cell({"generator": name, "n_train": n_train, "seed": seed},
+             depends=bench.depends([name], filter_hash=used, plan=True, division=str(bench.max_test)))
+        for name in bench.sources
+    ]  # fmt: skip
 
 
 def cross(bench: Bench, n_train: int, seed: int = 0) -> Cross:

@@ -75,21 +75,26 @@ def run_table(bench: Bench, rows: Sequence[Mapping[str, Any]], title: str) -> pd
     CellsFailed, NeedsData
         If no cell has a result.
     """
-    hashes: dict[str, str] = {}
     sizes = tuple(sorted({row["n_train"] for row in rows}))
-    cells = [
-        cell
-        for row in rows
-        for name in ([row["generator"]] if "generator" in row else bench.sources)
-        for quality in bench.qualities
-        for cell in [make_cell(bench, row, name, quality, sizes, hashes)]
-    ]
+    cells = table_cells(bench, rows)
     work = partial(
         detect, plan=bench.plan, training=bench.training, bfloat16=bench.bfloat16, sizes=sizes,
         max_test=bench.max_test,
     )  # fmt: skip
     table = run_cells(work, cells, bench.load, n_jobs=bench.n_jobs, progress=bench.progress, title=title)
     return readable(check_results(table), bench.absent)
+
+
+def table_cells(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    """The cells of ``run_table``."""
+    hashes: dict[str, str] = {}
+    sizes = tuple(sorted({row["n_train"] for row in rows}))
+    return [
+        make_cell(bench, row, name, quality, sizes, hashes)
+        for row in rows
+        for name in ([row["generator"]] if "generator" in row else bench.sources)
+        for quality in bench.qualities
+    ]
 
 
 def make_cell(
@@ -107,11 +112,13 @@ def make_cell(
     values |= {"n_train": row["n_train"], "seed": row["seed"]}
     pair = name if fitted_on == name else f"{fitted_on}>{name}"
     values |= {} if fitted_on == name else {"fitted_on": fitted_on}
-    plan = repr(bench.plan) if method == "dif" else "" if by_residuals else repr(bench.training)
-    # Demo images have test images of their own, so that the other N_S of the table change nothing.
-    division = f"{sizes if bench.real_data else ()} {bench.max_test} {bench.crop}"
-    digests = [bench.sources[n].digest for n in dict.fromkeys((fitted_on, name))]
-    return Cell(values, f"{pair}|{encoding_label(quality)}", (*digests, hashes.get(used, ""), plan, division))
+    depends = bench.depends(
+        (fitted_on, name), encoding=encoding_label(quality), filter_hash=hashes.get(used, ""),
+        plan=method == "dif", training=not by_residuals,
+        # Demo images have test images of their own, so that the other N_S of the table change nothing.
+        division=f"{sizes if bench.real_data else ()} {bench.max_test}",
+    )  # fmt: skip
+    return Cell(values, f"{pair}|{encoding_label(quality)}", depends)
 
 
 def readable(table: pd.DataFrame, absent: Mapping[str, str]) -> pd.DataFrame:
