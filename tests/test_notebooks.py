@@ -293,3 +293,30 @@ def test_the_report_tells_of_skipped_notebooks(
     for name in RELEASE:
         assert name in page
     assert "needs <code>difcore fetch</code>" in page or "needs `difcore fetch`" in page
+
+
+TIMES = ["seconds"]  # columns of tables that say how long something took: they alone differ from run to run
+
+
+@pytest.mark.slow
+def test_two_runs_with_one_seed_give_the_same_tables_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ("17_detection_methods", "23_fig_H_cross_detection_progans")
+    runs = []
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        monkeypatch.setenv("DIFCORE_CACHE", str(tmp_path / f"cache-{k}"))  # cold: nothing is read of the other's
+        folder = run_tiny(tmp_path / str(k), {name: OFFLINE[name] for name in chosen})
+        assert all(json.loads((folder / name / "state.json").read_text())["status"] == "ok" for name in chosen)
+        tables = {p.relative_to(folder): pd.read_csv(p, dtype=str) for p in sorted(folder.glob("*/*.csv"))}
+        claims = [(folder / name / "claims.json").read_text(encoding="utf-8") for name in chosen]
+        runs.append((tables, claims))
+    (first, first_claims), (second, second_claims) = runs
+    assert list(first) == list(second) and len(first) >= 5
+    for path, table in first.items():
+        shown = [column for column in table if column not in TIMES]
+        pd.testing.assert_frame_equal(table[shown], second[path][shown], obj=str(path))
+    assert first_claims == second_claims
+    fits = next(table for path, table in first.items() if path.stem == "fits")
+    assert fits["dif"].str.endswith(".safetensors").all()  # named by the hash of their bits
