@@ -70,12 +70,13 @@ def judge(
         Whether the images were re-encoded as JPEG just now.
     lattices : (N,) or None
         Share of each residual that a lattice of period 2 explains; below ``LATTICE`` the image is no demosaiced
-        photograph, and their null does not count. None: it counts for all.
+        photograph, and their probability does not count. None: it counts for all.
 
     Returns
     -------
     DataFrame
-        image; fingerprint; rho; z, standard deviations above the reals; p, probability of a false alarm, and p_holm,
+        image; fingerprint; rho; z, standard deviations above the reals (demosaiced ones aside: it says whose, not
+        whether); p, probability of a false alarm, and p_holm,
         the same over all fingerprints that apply (NaN without a null); nearest_centre, "generated" or "real", the
         paper's decision; verdict; reason.
 
@@ -88,18 +89,19 @@ def judge(
         raise ValueError(f"a false-alarm rate lies between 0 and 1, got {rate}")
     known = list(fingerprints.items())
     mosaic = np.full(rho.shape[1], True) if lattices is None else lattices >= LATTICE
-    z, p, margin = (np.full(rho.shape, np.nan) for _ in range(3))
+    z, p, plain, margin = (np.full(rho.shape, np.nan) for _ in range(4))
     for k, (_, f) in enumerate(known):
         margin[k] = (rho[k] - f.mu_real) / (f.mu_fake - f.mu_real or 1)
         if f.null is not None:
-            for null, here in ((f.null, mosaic), (f.null.without(DEMOSAICED), ~mosaic)):
-                z[k, here], p[k, here] = null.z(rho[k, here]), null.p(rho[k, here])
+            ordinary = f.null.without(DEMOSAICED)
+            z[k], plain[k] = ordinary.z(rho[k]), ordinary.p(rho[k])
+            p[k] = np.where(mosaic, f.null.p(rho[k]), plain[k])
     rows = []
     for i, (image, condition) in enumerate(zip(images, conditions, strict=True)):
         mute = [not_applicable(f, condition, rho[k, i], (unfit or {}).get(n, "")) for k, (n, f) in enumerate(known)]
         asked = np.array([not reason for reason in mute]) & ~np.isnan(p[:, i])
-        adjusted = np.full(len(known), np.nan)
-        adjusted[asked] = holm(p[asked, i])
+        adjusted, ordinary_only = (np.full(len(known), np.nan) for _ in range(2))
+        adjusted[asked], ordinary_only[asked] = holm(p[asked, i]), holm(plain[asked, i])
         for k in ranking(z[:, i], margin[:, i]):
             name, f = known[k]
             near = "generated" if bool(nearest_centre(rho[k, i], f.mu_real, f.mu_fake)) else "real"
@@ -107,7 +109,8 @@ def judge(
             if reason:
                 verdict = NOT_APPLICABLE
             elif not adjusted[k] <= rate:
-                reason = undecided(f, condition, int(asked.sum()), rate, jpeg)
+                reason = "a camera's mosaic may do so" if ordinary_only[k] <= rate else ""
+                reason = reason or undecided(f, condition, int(asked.sum()), rate, jpeg)
                 verdict = UNDECIDED if reason else NO_MATCH
             rows.append((image, name, float(rho[k, i]), z[k, i], p[k, i], adjusted[k], near, verdict, reason))
     return pd.DataFrame(rows, columns=list(COLUMNS))
