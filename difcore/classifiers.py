@@ -132,7 +132,7 @@ class ClassifierDetector:
         images = centre_crops(images, self.crop)
         if not len(images):
             raise ValueError("no images to score")
-        return logits(self.model, images, self.bfloat16).double().cpu().numpy()
+        return logits(self.model, images, self.bfloat16).cpu().double().numpy()
 
     def decide(self, images: np.ndarray) -> np.ndarray:
         """``score(images) > 0``."""

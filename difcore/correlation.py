@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difcore.tensors import as_tensor
+from difcore.tensors import as_tensor, upload
 
 Array = Tensor | np.ndarray
 CHUNK = 2**24  # values standardised at a time: 64 MiB in float32, whatever the number of images
@@ -62,7 +62,7 @@ def ncc(a: Array, b: Array) -> Tensor:
     left = standardise(a)
     if not len(b):
         return left.new_zeros(len(left), 0)
-    return torch.cat([left @ standardise(part).to(left.device).T for part in chunks(b)], 1).clamp(-1, 1)
+    return torch.cat([left @ standardise(upload(part, left.device)).T for part in chunks(b)], 1).clamp(-1, 1)
 
 
 def chunks(x: Array) -> Iterator[Array]:

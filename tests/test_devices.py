@@ -14,6 +14,7 @@ from torch import nn
 from difcore import devices, tensors
 from difcore.checkpoints import Losses
 from difcore.classifiers import logits
+from difcore.correlation import ncc
 from difcore.denoisers import load_denoiser
 from difcore.devices import built, free_bytes, has_fused, mixed, normal_on, true_float32
 from difcore.gan_training import gan_step
@@ -121,6 +122,7 @@ def test_logits_and_filters_stay_on_their_device() -> None:
     residuals = load_denoiser("photos", "meta", limit=0.4)(to_batch(np.stack(IMAGES), "meta"))
     assert residuals.device.type == "meta" and residuals.shape == (4, 3, 40, 40)
     images = torch.rand(2, 3, 16, 16)
+    assert ncc(images.to("meta"), images.numpy()).device.type == "meta"
     assert spectral_distance(images.to("meta"), images.to("meta")).device.type == "meta"
 
 
