@@ -18,6 +18,7 @@ from difcore.bias import bias_for_size
 from difcore.correlation import limited
 from difcore.devices import mixed, true_float32
 from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes
+from difcore.mean_bias import SUFFIX, mean_bias
 from difcore.tensors import keep_freed_memory
 
 PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
@@ -217,7 +218,9 @@ def load_denoiser(
 
     ``device`` is "cpu" or "cuda". ``bfloat16`` runs the 15 middle layers in bfloat16: faster on GPUs and on CPUs with
     AMX. Residuals differ by rounding, so they are cached apart. ``limit`` (``LIMIT`` for people's own images and for
-    published fingerprints) is that of ``Denoiser``; None gives the paper's residuals.
+    published fingerprints) is that of ``Denoiser``; None gives the paper's residuals. A name that ends in ":mean" takes
+    the plain mean of the training images as F_DnCNN, where they are here (``difcore.mean_bias``); ``metadata["bias"]``
+    says what was taken.
 
     Raises
     ------
@@ -228,9 +231,15 @@ def load_denoiser(
     if name == "highpass":
         digest = sha256_bytes(b"highpass-sigma-1.0", held)
         return Denoiser("highpass", gaussian_high_pass, None, digest, pad=0, device=device, limit=limit)
-    path = SHIPPED.get(str(name), Path(name))
+    base = str(name).removesuffix(SUFFIX)
+    path = SHIPPED.get(base, Path(base))
     model, bias, metadata = read_dncnn(path)
+    if str(name) != base:
+        unbiased = Denoiser("", FoldedDnCNN(model, device), None, "", device=device)
+        weights = sha256_bytes(*(value.numpy().tobytes() for _, value in sorted(model.state_dict().items())))
+        bias, metadata["bias"] = mean_bias(unbiased, bias, weights, metadata)
     values = [bias, *(value for _, value in sorted(model.state_dict().items()))]
     digest = sha256_bytes(*(value.numpy().tobytes() for value in values), b"bfloat16" if bfloat16 else b"", held)
-    label, filter_ = str(name) if str(name) in SHIPPED else path.stem, FoldedDnCNN(model, device, bfloat16)
+    label = (base if base in SHIPPED else path.stem) + str(name)[len(base) :]
+    filter_ = FoldedDnCNN(model, device, bfloat16)
     return Denoiser(label, filter_, bias.to(device), digest, metadata, device=device, limit=limit)

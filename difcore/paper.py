@@ -77,7 +77,9 @@ TABLE_C = {
 TABLE_C_MEAN = {"U-Net": 92.8, "U1-Net": 91.8, "D-Net": 91.9, "C-Net": 76.6}
 
 CROP = 256  # px, centre crop of native pixels
-TRAIN_IMAGES = 1024  # N_S of the published fingerprints
+TRAIN_IMAGES = 1024  # N_S of the published fingerprints, as the text counts
+TRAIN_IMAGES_OF_CLASS = 512  # of each class, as their hyper-parameters say
+MARGIN = 0.01  # m of the loss
 DNCNN_IMAGES = 1024
 DNCNN_EPOCHS = 2000
 DNCNN_LEARNING_RATE = 1e-4
@@ -110,6 +112,8 @@ SOURCES = {
     "TABLE_C_MEAN": "S A.4, Tab. C, last column as printed",
     "CROP": "code, crop size of the published fingerprints",
     "TRAIN_IMAGES": "S A.1, Tab. A, caption; R, 'trained with 1024 samples'",
+    "TRAIN_IMAGES_OF_CLASS": "release, checks/*/train_hypers.pt",
+    "MARGIN": "code",
     "DNCNN_IMAGES": "S A.2",
     "DNCNN_EPOCHS": "S A.2",
     "DNCNN_LEARNING_RATE": "S A.2",
@@ -217,6 +221,18 @@ CONTRADICTIONS = {
         "The README reports CycleGAN, which the list of GAN test sets does not name.", "R; S B.1"
     ),
 }
+
+
+def contradictions(*names: str) -> pd.DataFrame:
+    """Known contradictions of the sources: those named, or all; columns what, where.
+
+    Raises
+    ------
+    KeyError
+        If one is not in ``CONTRADICTIONS``.
+    """
+    rows = [CONTRADICTIONS[name] for name in names or CONTRADICTIONS]
+    return pd.DataFrame(rows, columns=["text", "source"]).rename(columns={"text": "what", "source": "where"})
 
 
 def fig_h() -> pd.DataFrame:

@@ -485,6 +485,8 @@ def test_consistency_claims_follow_the_numbers() -> None:
     assert verdicts_of(verdicts.consistency_claims(draws(narrow, wide), "x")) == ["does not hold"] * 2
     alike = [0.6 + 0.001 * k for k in (3, 1, 4, 0, 5, 9, 2, 6, 8, 7)]
     assert verdicts_of(verdicts.consistency_claims(draws(narrow, alike), "x")) == ["undecided"] * 2
+    two = verdicts.consistency_claims(draws([0.7, 0.9], [0.6, 0.61]), "x")[0]
+    assert two.verdict == "undecided" and "2 draws" in two.why
     (claim,) = verdicts.consistency_claims(draws([0.7], [0.6]), "x")
     assert claim.verdict == "not comparable"
 

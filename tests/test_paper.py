@@ -92,3 +92,11 @@ def test_label() -> None:
 
 def test_paper_order_puts_strangers_last() -> None:
     assert paper.paper_order(["mine", "progan", "mj", "sd14"]) == ["sd14", "mj", "progan", "mine"]
+
+
+def test_contradictions_as_a_table() -> None:
+    chosen = paper.contradictions("silent_padding", "train_images")
+    assert list(chosen.columns) == ["what", "where"] and chosen["what"][1] == paper.CONTRADICTIONS["train_images"].text
+    assert len(paper.contradictions()) == len(paper.CONTRADICTIONS)
+    with pytest.raises(KeyError):
+        paper.contradictions("none")

@@ -16,6 +16,7 @@ from difcore.experiments.pools import Sets, without_copies
 from difcore.experiments.sources import FAMILIES, Source, folder_sources
 from difcore.fit import DifPlan
 from difcore.paper import DISPLAY
+from difcore.presets import preset
 
 RECIPE_TUNED = (
     "the decoders' recipe was chosen by what DIF and Marra18 make of two of them, their children's by the tree"
@@ -46,6 +47,8 @@ class Bench:
         At most so many test images of each class.
     tuned : str
         What was chosen by results on these very generators, for their claims.
+    mode : str
+        Of ``difcore.presets``, see ``in_mode``.
     """
 
     sources: Mapping[str, Source]
@@ -62,6 +65,19 @@ class Bench:
     n_jobs: int = 1
     progress: bool = False
     tuned: str = ""
+    mode: str = "ours"
+
+    def in_mode(self, mode: str) -> Bench:
+        """The bench with the margin and the F_DnCNN of a mode: "paper" or "ours" (``difcore.presets``).
+
+        Raises
+        ------
+        ValueError
+            If there is no such mode.
+        """
+        chosen = preset(mode)
+        plan = replace(self.plan, margin=chosen.margin)
+        return replace(self, plan=plan, denoiser=chosen.filter(self.denoiser), mode=mode)
 
     def filter(self, name: str = "") -> Denoiser:
         """A residual filter; the bench's own, if none is named."""
@@ -80,6 +96,8 @@ class Bench:
         shown = {"generators": self.sources, **axes}
         parts = [f"{name.replace('_', ' ')}: {', '.join(map(str, values))}" for name, values in shown.items()]
         test = f"at most {self.max_test}" if self.max_test else "all"
+        bias = self.filter().metadata.get("bias", "border profile of the mean residual")
+        parameters = {**parameters, "mode": self.mode, "margin": self.plan.margin, "F_DnCNN": bias}
         grid = "; ".join([*parts, f"{self.crop} px, {self.plan.steps} DIF steps, test images: {test}"])
         return {"parameters": {**parameters, "grid": grid}, "weights": self.weights(), "data": self.label}
 

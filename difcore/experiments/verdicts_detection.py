@@ -44,6 +44,7 @@ from difcore.paper import (
 )
 
 HIGH_PASS, DNCNN = "Gaussian high-pass", "DnCNN"
+DRAWS_OF_A_SPREAD = 5  # below, distances from the median are those of two or three draws, and say nothing
 AROUND = 3.0  # points: "about 5" is 2 to 8, "stable" within these
 CLOSE = 2.0  # points: less than this is "similar"; the paper's own two values differ by 0.9 (printed) or 0.5
 
@@ -205,9 +206,9 @@ def order_claim(part: pd.DataFrame, data: str) -> Claim:
     sizes = list(by_generator.columns)
     if len(sizes) < 2 or not len(by_generator):
         return unmeasured(text, paper, "no generator has two N_S")
-    curves, basis = by_generator, f"{len(by_generator)} generators"
+    curves, basis = by_generator, f"{len(by_generator)} curves, one a generator"
     if len(by_generator) < ENOUGH and len(by_draw) > len(by_generator):
-        curves, basis = by_draw, f"{len(by_draw)} draws, {len(by_generator)} generators alone"
+        curves, basis = by_draw, f"{len(by_draw)} draws of these generators alone"
     falls = 100 * (by_generator[sizes[-1]] - by_generator[sizes[0]])
     shown = ", ".join(f"{label(name)} {fall:.1f}" for name, fall in falls.items())
     rises, falling = page_trend(curves.to_numpy())
@@ -232,12 +233,14 @@ def consistency_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     others = [name for name in names if name != "DIF"]
     wider = [paired_gap(distances, "method", "DIF", name, "distance") for name in others]
     better = [paired_gap(table, "method", "DIF", name) for name in others]
-    spreads = ", ".join(f"{name} {100 * spread[name]:.1f}" for name in names)
+    spreads = "standard deviation in points: " + ", ".join(f"{name} {100 * spread[name]:.1f}" for name in names)
+    text = f"DIF is less consistent than {', '.join(others)} over {draws} draws (on {data})"
+    if draws < DRAWS_OF_A_SPREAD:
+        first = Claim(text, paper, spreads, "undecided", f"{draws} draws say little of a spread")
+    else:
+        first = judge_best(text, paper, spreads, wider, "another method spreads more")
     return [
-        judge_best(
-            f"DIF is less consistent than {', '.join(others)} over {draws} draws (on {data})", paper,
-            f"standard deviation in points: {spreads}", wider, "another method spreads more",
-        ),
+        first,
         judge_best(
             f"The ranking holds: DIF is the most accurate (on {data})", paper,
             f"medians: {listed(median[names].to_dict())}", better, "another method is better",

@@ -1,0 +1,103 @@
+"""F_DnCNN as the paper has it: the plain mean residual of the filter's own training images (A.2).
+
+The shipped files hold its border profile alone (``difcore.bias``). The mean itself is measured again where the training
+images are: procedural scenes anywhere, photographs in ``photos/train`` of the data folder. It is kept by content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difcore.bias import border_profile
+from difcore.cache import keep, optional_folder, used
+from difcore.files import PROJECT_DIR, atomic_write, sha256_bytes, sha256_file
+from difcore.folders import list_images
+from difcore.images import ImageError, read_crop
+from difcore.scenes import scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SUFFIX = ":mean"  # of a denoiser's name: "photos:mean" is "photos" with the plain mean as F_DnCNN
+SCENES = "scenes of 256 px"  # how the metadata of a filter call what it was trained on
+FIRST_SCENE = 10_000
+SAME = 0.05  # of the profile's largest value: how near that of these images has to come to the stored one
+STOOD_IN = "border profile: the training images are not here, so it stood in for the mean"
+
+
+def photographs() -> Path | None:
+    """``photos/train`` of the data folder (DIFCORE_DATA, or <project>/../shared/data), if it is there."""
+    for root in (os.environ.get("DIFCORE_DATA"), PROJECT_DIR.parent / "shared" / "data"):
+        if root and (found := Path(root) / "photos" / "train").is_dir():
+            return found
+    return None
+
+
+def training_sources(metadata: Mapping[str, Any]) -> list[Path] | range | None:
+    """Files or scene seeds that a filter was trained on, as many as it says; None where they are not here."""
+    count, data = metadata.get("training_images"), str(metadata.get("data", ""))
+    if not count:
+        return None
+    if data.endswith(SCENES):
+        return range(FIRST_SCENE, FIRST_SCENE + count)
+    folder = photographs()
+    files = list_images(folder) if folder and data.endswith("photographs") else []
+    return files if len(files) == count else None
+
+
+def crops(sources: list[Path] | range, size: int) -> Iterator[np.ndarray]:
+    """Centre crops of the sources that have one, uint8 (size, size, 3) each."""
+    for source in sources:
+        if isinstance(source, int):
+            yield scene(source, size)
+            continue
+        try:
+            yield read_crop(source, size)
+        except ImageError:
+            continue
+
+
+def mean_bias(
+    residual_of: Callable[[Tensor], Tensor], profile: Tensor, weights: str, metadata: Mapping[str, Any]
+) -> tuple[Tensor, str]:
+    """The plain mean of a filter's training images, (3, S, S), and in words what it is; else ``profile`` and why.
+
+    Parameters
+    ----------
+    residual_of : callable
+        The filter without a bias, padding and all: (1, 3, S, S) in [0, 1] to the same shape.
+    profile : Tensor (3, S, S)
+        The stored one. Images whose mean has another profile are others than the filter was trained on.
+    weights : str
+        Hash of the filter, for what is kept.
+    """
+    sources = training_sources(metadata)
+    if sources is None:
+        return profile, STOOD_IN
+    size = profile.shape[-1]
+    marks = [sha256_file(s) if isinstance(s, Path) else str(s) for s in sources]
+    folder = optional_folder("residuals")
+    path = folder / f"mean-{sha256_bytes(weights.encode(), *(m.encode() for m in marks))[:32]}.npy" if folder else None
+    if path and path.is_file():
+        used(path)
+        mean, n = torch.from_numpy(np.load(path)), len(marks)
+    else:
+        total, n = torch.zeros(3, size, size, dtype=torch.float64), 0
+        for image in crops(sources, size):
+            x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
+            total += residual_of(x)[0].double().cpu()
+            n += 1
+        mean = (total / max(n, 1)).float()
+        if path:
+            keep(lambda: atomic_write(path, lambda p: np.save(p, mean.numpy())))
+    apart = float((border_profile(mean) - profile).abs().max() / profile.abs().max())
+    if apart > SAME:
+        return profile, f"{STOOD_IN} (those here have another profile)"
+    return mean, f"mean of {n} training images"

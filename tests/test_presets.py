@@ -1,0 +1,121 @@
+"""The paper's setting and ours: what each sets, and F_DnCNN as the plain mean of the images a filter was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import noise_images, random_dncnn, write_images
+
+from difcore import mean_bias, paper
+from difcore.bias import border_profile
+from difcore.denoisers import LIMIT, Denoiser, FoldedDnCNN, load_denoiser, save_denoiser
+from difcore.experiments.bench import Bench, open_bench
+from difcore.fit import DifPlan
+from difcore.mean_bias import STOOD_IN
+from difcore.presets import MODES, preset
+from difcore.tensors import to_batch
+
+pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+SIZE, COUNT = 80, 5
+
+
+def test_the_modes_are_what_they_say() -> None:
+    ours, theirs = preset("ours"), preset("paper")
+    assert (ours.margin, theirs.margin) == (DifPlan().margin, 0.01) and ours.margin != theirs.margin
+    assert (ours.filter("photos"), theirs.filter("photos")) == ("photos", "photos:mean")
+    assert theirs.filter("highpass") == "highpass" and theirs.filter("photos:mean") == "photos:mean"
+    assert (ours.held(0.7), ours.held(None), theirs.held(LIMIT)) == (0.7, None, None)
+    assert 2 * paper.TRAIN_IMAGES_OF_CLASS == paper.TRAIN_IMAGES
+    with pytest.raises(ValueError, match="'paper' or 'ours', not 'theirs'"):
+        preset("theirs")
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[np.ndarray]]:
+    """A tiny filter whose file says that it saw five photographs, which lie in photos/train; and these."""
+    images = list(noise_images(COUNT, SIZE, 3))
+    write_images(tmp_path / "data" / "photos" / "train", images)
+    monkeypatch.setenv("DIFCORE_DATA", str(tmp_path / "data"))
+    model = random_dncnn(3, 4)
+    facts = {"data": f"{COUNT} photographs", "training_images": COUNT, "bias": "border profile of the mean residual"}
+    mean = mean_of(model, images)
+    return save_denoiser(tmp_path / "tiny.safetensors", model, border_profile(mean), facts), images
+
+
+def mean_of(model: torch.nn.Module, images: list[np.ndarray]) -> torch.Tensor:
+    unbiased = Denoiser("", FoldedDnCNN(model.eval()), None, "")
+    return torch.stack([unbiased(to_batch(image))[0] for image in images]).mean(0)
+
+
+def test_the_plain_mean_is_measured_again(
+    trained: tuple[Path, list[np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, images = trained
+    profile, mean = load_denoiser(path), load_denoiser(f"{path}:mean")
+    assert mean.name == "tiny:mean" and mean.hash != profile.hash
+    assert mean.metadata["bias"] == f"mean of {COUNT} training images"
+    # What is left of the training images' own mean residual is nothing, while the profile leaves their sampling noise.
+    left, before = (torch.stack([d(to_batch(x))[0] for x in images]).mean(0).abs().max() for d in (mean, profile))
+    assert left < 1e-6 < 1e-3 < before
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(mean_bias, "read_crop", never)
+    again = load_denoiser(f"{path}:mean")
+    assert again.hash == mean.hash and torch.equal(again.bias, mean.bias)
+
+
+def test_without_the_training_images_the_profile_stands_in_and_says_so(
+    trained: tuple[Path, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = trained
+    folder = tmp_path / "data" / "photos" / "train"
+    plain = load_denoiser(path)
+    write_images(folder, [image // 2 + 100 * (np.arange(SIZE) < 9)[:, None, None].astype(np.uint8) for image in
+                          noise_images(COUNT, SIZE, 9)])  # fmt: skip
+    other = load_denoiser(f"{path}:mean")
+    assert other.metadata["bias"].startswith(STOOD_IN) and "another profile" in other.metadata["bias"]
+    assert torch.equal(other.bias, plain.bias)
+    next(folder.iterdir()).unlink()
+    assert load_denoiser(f"{path}:mean").metadata["bias"] == STOOD_IN  # one too few
+    monkeypatch.setenv("DIFCORE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(mean_bias, "PROJECT_DIR", tmp_path)
+    assert load_denoiser(f"{path}:mean").metadata["bias"] == STOOD_IN
+
+
+def test_scenes_are_made_again_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFCORE_DATA", str(tmp_path))
+    model = random_dncnn(3, 4)
+    scenes = [mean_bias.scene(mean_bias.FIRST_SCENE + k, 80) for k in range(2)]
+    facts = {"data": "2 scenes of 256 px", "training_images": 2}
+    path = save_denoiser(tmp_path / "s.safetensors", model, border_profile(mean_of(model, scenes)), facts)
+    found = load_denoiser(f"{path}:mean")
+    assert found.metadata["bias"] == "mean of 2 training images"
+    torch.testing.assert_close(found.bias, mean_of(model, scenes), atol=1e-6, rtol=0)
+
+
+def test_a_bench_in_a_mode_says_so(trained: tuple[Path, list[np.ndarray]]) -> None:
+    path, _ = trained
+    bench = Bench({}, plan=DifPlan(steps=7), denoiser=str(path))
+    assert bench.record({})["parameters"]["mode"] == "ours"
+    theirs = bench.in_mode("paper")
+    assert (theirs.plan.margin, theirs.plan.steps, theirs.denoiser) == (0.01, 7, f"{path}:mean")
+    record = theirs.record({"steps": 7})
+    assert record["weights"] == {"tiny:mean": load_denoiser(f"{path}:mean").hash}
+    kept = record["parameters"]
+    assert (kept["mode"], kept["margin"], kept["F_DnCNN"]) == ("paper", 0.01, f"mean of {COUNT} training images")
+    assert bench.in_mode("ours").record({}) == bench.record({})
+
+
+def test_a_mode_is_part_of_every_cells_key() -> None:
+    from difcore.experiments.detecting import make_cell
+
+    bench = open_bench("", "demo", "ltim", ["demo-deconv2"], size=32, pool=12, test=4, denoiser="scenes")
+    row = {"method": "dif", "n_train": 4, "seed": 0}
+    cells = [make_cell(bench.in_mode(mode), row, "demo-deconv2", None, (4,), {"scenes": "a", "scenes:mean": "b"})
+             for mode in MODES]  # fmt: skip
+    assert cells[0].values["filter"] != cells[1].values["filter"] and cells[0].depends != cells[1].depends
