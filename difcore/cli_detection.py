@@ -17,10 +17,12 @@ from difcore.cli_input import (
     choose_denoiser,
     draw_images,
     format_warnings,
+    in_mode,
     make_plan,
     mismatches,
     read_fingerprints,
     sort_arguments,
+    training_count,
 )
 from difcore.cli_output import (
     answer,
@@ -52,6 +54,7 @@ def fit(
     train: opt.Train = None,
     hold_out: opt.HoldOut = True,
     method: opt.Method = "dif",
+    mode: opt.Mode = "ours",
     crop: opt.Crop = 256,
     jpeg: opt.Jpeg = None,
     denoiser: opt.FitDenoiser = "photos",
@@ -80,12 +83,14 @@ def fit(
     from difcore.fingerprints import save_fingerprint
     from difcore.images import list_images
 
+    denoiser, limit, margin = in_mode(mode, method, denoiser, limit, margin)
     check_out(out)
     plan = make_plan(
         method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, input_noise=input_noise, ema=ema,
         boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=bfloat16, seed=seed,
     )  # fmt: skip
     real, fake = list_images(real_dir, recursive), list_images(fake_dir, recursive)
+    train = train if matched else training_count(mode, train, (real, fake))
     real, fake = confounds.matched(real, fake, jpeg, seed) if matched else (real, fake)
     used = choose_denoiser(denoiser, (), device, bfloat16, limit)
     name = name or out.stem
@@ -97,6 +102,7 @@ def fit(
     document: dict[str, Any] = {
         "command": "fit", "out": out, "name": name, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,
         "denoiser": used.name, "denoiser_sha256": used.hash, "limit": used.limit, "plan": fitted.metadata.get("plan"),
+        "mode": mode, "F_DnCNN": used.metadata.get("bias"),
         "steps": fitted.metadata.get("steps"), "n_train_real": fitted.metadata["n_real"],
         "n_train_fake": fitted.metadata["n_fake"], "mu_real": fitted.mu_real, "mu_fake": fitted.mu_fake,
         **detection_fields(result.held_out), "verdict": checked.verdict, "confounds": checked.names,

@@ -52,6 +52,29 @@ def make_plan(method: str, **given: Any) -> DifPlan:
     return plan
 
 
+def in_mode(mode: str, method: str, denoiser: str, limit: bool, margin: float | None) -> tuple[str, bool, float | None]:
+    """(denoiser, limit, margin) of a fit as the mode has them; a margin that was given stays.
+
+    Raises
+    ------
+    ValueError
+        If there is no such mode.
+    """
+    from difcore.presets import preset
+
+    chosen = preset(mode)
+    asked = chosen.margin if margin is None and method == "dif" else margin
+    return chosen.filter(denoiser), limit and chosen.limit is not None, asked
+
+
+def training_count(mode: str, train: int | None, images: Sequence[Sequence[Path]]) -> int | None:
+    """N_S of a fit: what was given, else the mode's where both classes have more images than that."""
+    from difcore.presets import preset
+
+    usual = preset(mode).n_train
+    return usual if train is None and usual and min(map(len, images)) > usual else train
+
+
 def check_device(device: str) -> None:
     """Raise ValueError unless ``device`` is "cpu", or "cuda" or "cuda:N" and there is such a GPU."""
     import torch
@@ -86,18 +109,20 @@ def choose_denoiser(
     """
     from difcore.denoisers import DEFAULT_DENOISER, SHIPPED, load_denoiser
     from difcore.matching import FOREIGN_DENOISER, load_recorded
+    from difcore.mean_bias import SUFFIX
 
     check_device(device)
     if name is None and fingerprints and all(f.foreign for f in fingerprints):
         name = FOREIGN_DENOISER
     known = [*SHIPPED, "highpass"]
     recorded = str(fingerprints[0].metadata.get("denoiser")) if fingerprints else ""
-    name = name or (recorded if recorded in known else DEFAULT_DENOISER)
-    if name not in known and not Path(name).is_file():
+    name = name or (recorded if recorded.removesuffix(SUFFIX) in known else DEFAULT_DENOISER)
+    base = name.removesuffix(SUFFIX)
+    if base not in known and not Path(base).is_file():
         raise ValueError(f"unknown denoiser {name!r}: choose {', '.join(known)}, or give the file of one")
-    if name in SHIPPED and not SHIPPED[name].is_file():
+    if base in SHIPPED and not SHIPPED[base].is_file():
         raise ValueError(
-            f"the weights of denoiser {name!r} are missing ({SHIPPED[name]}); choose another by --denoiser"
+            f"the weights of denoiser {base!r} are missing ({SHIPPED[base]}); choose another by --denoiser"
         )
     if not limit:
         return load_denoiser(name, device, bool(bfloat16), None)

@@ -34,6 +34,11 @@ HoldOut = Annotated[
 TrainHalf = Annotated[int | None, Option(min=2, show_default="half", help="Images of each class to train on.")]
 Test = Annotated[int | None, Option(min=1, show_default="all", help="Images of each class, drawn with --seed.")]
 
+Mode = Annotated[
+    str,
+    Option(help="ours; or paper: margin .01, F_DnCNN the plain mean, no limit, 512 training images of each class."),
+]
+
 _NAMES = "Residual filter: photos, photos-long, scenes, highpass, or the file of one."
 FitDenoiser = Annotated[str, Option("--denoiser", help=_NAMES)]
 FitBfloat16 = Annotated[bool, Option(help="Filter and network in bfloat16: faster on GPUs and CPUs with AMX.")]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from difcore.denoisers import LIMIT, SHIPPED, Denoiser, load_denoiser
 from difcore.fingerprints import Fingerprint
+from difcore.mean_bias import SUFFIX
 
 FOREIGN_DENOISER = "photos-long"  # for the authors' fingerprints: chosen by agreement with them (notebooks 03 and 05)
 
@@ -47,5 +48,5 @@ def same_filter(fingerprint: Fingerprint, denoiser: Denoiser) -> bool:
     facts = fingerprint.metadata
     if facts.get("denoiser_sha256") in (None, denoiser.hash):
         return True
-    known = denoiser.name in SHIPPED
+    known = denoiser.name.removesuffix(SUFFIX) in SHIPPED
     return known and (facts.get("denoiser"), facts.get("limit")) == (denoiser.name, denoiser.limit)

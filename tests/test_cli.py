@@ -22,7 +22,7 @@ import difcore
 from difcore import cli_detection, release
 from difcore.cache import cache_folder
 from difcore.cli import app
-from difcore.cli_input import make_plan, parse_grid
+from difcore.cli_input import make_plan, parse_grid, training_count
 from difcore.cli_output import answer
 from difcore.denoisers import LIMIT, DnCNN, load_denoiser, save_denoiser
 from difcore.files import PROJECT_DIR, sha256_file
@@ -205,6 +205,31 @@ def test_fit_dif_takes_every_parameter(world: World, tmp_path: Path) -> None:
     assert (document["n_real"], document["n_fake"], document["n_train_real"]) == (0, 0, 8)
     told = call(*everything)
     assert "none" in told.out and "has no null" in told.err
+
+
+def test_fit_in_the_papers_mode_and_back(world: World, tmp_path: Path) -> None:
+    """Margin, limit and F_DnCNN are the paper's; who uses the fingerprint takes the filter that it was fitted with."""
+    out, filter_ = tmp_path / "f.safetensors", ("--denoiser", world.denoiser)
+    fitted = call(
+        "fit", *world.pair(), "--out", out, *filter_, "--mode", "paper", "--steps", 2, "--crop", CROP, "--json"
+    )
+    document = fitted.json
+    assert (document["plan"]["margin"], document["limit"], document["mode"]) == (0.01, None, "paper")
+    assert document["denoiser"] == f"{world.denoiser.stem}:mean" and document["F_DnCNN"].startswith("border profile")
+    own = call("fit", *world.pair(), "--out", out, *filter_, "--mode", "paper", "--margin", 0.2, "--steps", 2, "--crop",
+               CROP, "--json")  # fmt: skip
+    assert own.json["plan"]["margin"] == 0.2
+    met = call("evaluate", out, "--real", world.pair()[0], "--fake", world.pair()[1], "--denoiser",
+               f"{world.denoiser}:mean", "--json")  # fmt: skip
+    assert met.json["denoiser_sha256"] == own.json["denoiser_sha256"] and met.json["limit"] is None
+    wrong = call("fit", *world.pair(), "--out", out, *filter_, "--mode", "mine")
+    assert wrong.code != 0 and "'paper' or 'ours', not 'mine'" in wrong.err
+
+
+def test_the_mode_s_training_count_is_taken_where_there_are_as_many() -> None:
+    few, many = [[Path("x")] * n for n in (512, 513)], [[Path("x")] * n for n in (513, 900)]
+    assert [training_count("paper", None, x) for x in (few, many)] == [None, 512]
+    assert training_count("paper", 64, many) == 64 and training_count("ours", None, many) is None
 
 
 def test_a_fingerprint_of_plain_residuals_is_met_by_plain_ones(world: World, tmp_path: Path) -> None:

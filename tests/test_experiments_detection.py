@@ -223,7 +223,7 @@ def test_without_data_the_paper_is_not_reproduced(tmp_path: Path) -> None:
         open_bench("", "paper")
     with pytest.raises(NeedsData, match="cyclegan"):
         open_bench(tmp_path, "paper", "gan")
-    with pytest.raises(FolderError, match="not a folder"):
+    with pytest.raises(FolderError, match="does not exist"):
         open_bench(tmp_path / "gone", "paper")
 
 
