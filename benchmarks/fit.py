@@ -1,6 +1,6 @@
 """A DIF fit from images: the official trainer's schedule against ours, equal steps, 128 + 128 images of 256 px.
 
-    python benchmarks/fit.py [--steps 480] [--official-steps 3] [--bfloat16]
+    python benchmarks/fit.py [--steps 480] [--official-steps 3] [--precision float32]
 
 The official trainer denoises every batch of 64 again; its time is extrapolated from --official-steps measured ones.
 Ours denoises each image once; its whole time is measured: denoising, and all steps.
@@ -19,6 +19,7 @@ from difcore.denoisers import LIMIT, load_denoiser
 from difcore.fit import DifPlan, fit_dif, pair_loss
 from difcore.priors import IN_CHANNELS, build_prior
 from difcore.residuals import residuals_of
+from difcore.runtime import resolve
 from difcore.scenes import scene
 from difcore.tensors import to_batch
 
@@ -29,13 +30,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--official-steps", type=int, default=3)
     parser.add_argument("--images", type=int, default=128, help="of each class")
-    parser.add_argument("--bfloat16", action="store_true", help="ours in bfloat16 (the official side stays as it is)")
+    parser.add_argument("--precision", default="auto", help="of ours: auto, float32 or bfloat16")
     options = parser.parse_args()
+    runtime = resolve("cpu", options.precision)
     n = options.images
     images = np.stack([scene(k) for k in range(2 * n)])
     x, fake = to_batch(images).contiguous(), torch.arange(2 * n) >= n
-    denoiser = load_denoiser("photos", bfloat16=options.bfloat16, limit=LIMIT)
-    plan = DifPlan(steps=options.steps, bfloat16=options.bfloat16)
+    denoiser = load_denoiser("photos", bfloat16=runtime.bfloat16, limit=LIMIT)
+    plan = DifPlan(steps=options.steps, bfloat16=runtime.bfloat16)
     gemm = gemm_gflops()
 
     network, prior = official_model(), build_prior().train()
@@ -60,7 +62,7 @@ def main() -> None:
         benchmark="fit",
         images=f"{n}+{n}",
         steps=options.steps,
-        bfloat16=options.bfloat16,
+        bfloat16=runtime.bfloat16,
         official_seconds_per_step=official,
         official_seconds_extrapolated=extrapolated,
         ours_seconds_denoising=denoising,

@@ -1,7 +1,7 @@
 """DIF on real generators: fit on some images of each class, test on the rest, also with one last encoding for both.
 
     python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--batch 64]
-        [--bfloat16] [--no-limit] [--methods DIF Marra18 Marra18-ZM]
+        [--precision float32] [--no-limit] [--methods DIF Marra18 Marra18-ZM]
 
 DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
 reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
@@ -38,6 +38,7 @@ from difcore.images import decode
 from difcore.matching import FOREIGN_DENOISER
 from difcore.release import locate
 from difcore.residuals import ResidualSet, residuals_of
+from difcore.runtime import resolve
 from difcore.stats import as_row, auc, detection
 
 TRAIN = {"sd1": 128, "taef2": 100}  # images of each class
@@ -107,14 +108,15 @@ def main() -> None:
     parser.add_argument("--margins", type=float, nargs="+", default=[DifPlan.margin])
     parser.add_argument("--batch", type=int, default=DifPlan.batch)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--precision", default="auto", help="of ours: auto, float32 or bfloat16")
     parser.add_argument("--no-limit", action="store_true", help="residuals as the filters give them, as in the paper")
     options = parser.parse_args()
+    runtime = resolve("cpu", options.precision)
     started, limit = time.perf_counter(), None if options.no_limit else LIMIT
-    denoiser = load_denoiser("photos", bfloat16=options.bfloat16, limit=limit)
+    denoiser = load_denoiser("photos", bfloat16=runtime.bfloat16, limit=limit)
     tables, rows = {}, []
     try:
-        foreign = load_denoiser(FOREIGN_DENOISER, bfloat16=options.bfloat16, limit=limit)
+        foreign = load_denoiser(FOREIGN_DENOISER, bfloat16=runtime.bfloat16, limit=limit)
         sets = [load(options.data_root / folder, "native", foreign) for folder in ("photos/test", "sd1")]
         published = published_fingerprints(locate())
         results = {n: detection(*(f.scores(s.values) for s in sets), f.threshold) for n, f in published.items()}
@@ -131,7 +133,7 @@ def main() -> None:
                 continue
             fakes = load(options.data_root / name, encoding, denoiser)
             for seed, margin in product(options.seeds, options.margins):
-                plan = DifPlan(options.steps, options.batch, margin=margin, seed=seed, bfloat16=options.bfloat16)
+                plan = DifPlan(options.steps, options.batch, margin=margin, seed=seed, bfloat16=runtime.bfloat16)
                 rows += rows_of(name, encoding, photos, test, fakes, plan, options.methods)
     tables["detection"] = pd.DataFrame(rows)
     save_artefact(
@@ -143,7 +145,7 @@ def main() -> None:
         parameters={
             "steps": options.steps,
             "batch": options.batch,
-            "bfloat16": options.bfloat16,
+            "bfloat16": runtime.bfloat16,
             "limit": limit,
             "n_train": TRAIN,
         },

@@ -24,9 +24,12 @@ from difcore.claims import claims_table as claims_table
 from difcore.failures import CellsFailed, failure_of, qualified
 from difcore.failures import NeedsData as NeedsData
 from difcore.files import PROJECT_DIR, atomic_json, atomic_text, atomic_write
+from difcore.machine import processor_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from difcore.runtime import Runtime
 
 PNG_DPI = 200
 LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "tifffile")
@@ -140,6 +143,7 @@ def save_artefact(
     seconds: float,
     weights: Mapping[str, str],
     data: str = "",
+    runtime: Runtime | None = None,
 ) -> Path:
     """Write one artefact's tables, figures, claims and record into ``output_dir``, each file whole or not at all.
 
@@ -163,6 +167,8 @@ def save_artefact(
         Time of the computation in s.
     weights : mapping
         Name of each weights file used to its SHA-256.
+    runtime : Runtime, optional
+        What it was computed on; None: networks were only looked at, on the CPU in float32.
     data : str
         Where the images come from, shown as the artefact's label in the report; default: the profile's.
 
@@ -199,6 +205,7 @@ def save_artefact(
         "data": data,
         "weights": weights,
         "versions": versions(),
+        "runtime": runtime.facts() if runtime else {"processor": processor_name()},
         "commit": git_commit(),
         "tables": list(tables),
         "figures": list(figures),

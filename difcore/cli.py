@@ -18,7 +18,7 @@ from difcore import __version__
 from difcore import cli_options as opt
 from difcore.cli_cache import cache_app
 from difcore.cli_detection import cross_detect, detect, evaluate, fit
-from difcore.cli_input import check_out, parse_grid
+from difcore.cli_input import check_out, hand_down, parse_grid
 from difcore.cli_output import OneLineGroup, answer, facts_table, show_progress
 
 app = typer.Typer(
@@ -97,6 +97,8 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time, the cores shared out.")] = 2,
     data_root: Annotated[Path | None, typer.Option(help="Data folder, in place of DIFCORE_DATA.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run unchanged notebooks too.")] = False,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,6 +119,7 @@ def run(
         data_root = data_root.expanduser().resolve()  # the notebooks run in another folder
         if not data_root.is_dir():
             raise ValueError(f"{data_root} is not a folder; expected the data folder")
+    hand_down(device, precision)
     full = "full" in (grid or [])
     selected, values = [*(only or []), *(names or [])], parse_grid([entry for entry in grid or [] if entry != "full"])
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():

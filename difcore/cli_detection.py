@@ -15,6 +15,7 @@ from difcore.cli_input import (
     check_crop,
     check_out,
     choose_denoiser,
+    choose_runtime,
     draw_images,
     format_warnings,
     in_mode,
@@ -61,8 +62,8 @@ def fit(
     recursive: opt.Recursive = False,
     matched: opt.Matched = False,
     seed: opt.Seed = 0,
-    device: opt.Device = "cpu",
-    bfloat16: opt.FitBfloat16 = False,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
     limit: opt.FitLimit = True,
     steps: opt.Steps = None,
     batch: opt.Batch = None,
@@ -85,16 +86,19 @@ def fit(
 
     denoiser, limit, margin = in_mode(mode, method, denoiser, limit, margin)
     check_out(out)
+    runtime = choose_runtime(device, precision)
     plan = make_plan(
         method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, input_noise=input_noise, ema=ema,
-        boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=bfloat16, seed=seed,
+        boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=runtime.bfloat16, seed=seed,
     )  # fmt: skip
     real, fake = list_images(real_dir, recursive), list_images(fake_dir, recursive)
     train = train if matched else training_count(mode, train, (real, fake))
     real, fake = confounds.matched(real, fake, jpeg, seed) if matched else (real, fake)
-    used = choose_denoiser(denoiser, (), device, bfloat16, limit)
+    used = choose_denoiser(denoiser, (), runtime.device, runtime.bfloat16, limit)
     name = name or out.stem
-    result = fit_folders(real, fake, used, plan, method, train, crop, jpeg, name, device, show_progress(), hold_out)
+    result = fit_folders(
+        real, fake, used, plan, method, train, crop, jpeg, name, runtime.device, show_progress(), hold_out
+    )
     fitted = result.fingerprint
     save_fingerprint(out, fitted)
     checked = confounds.confounds_of(real, fake, jpeg)
@@ -138,8 +142,8 @@ def evaluate(
     denoiser: opt.KnownDenoiser = None,
     recursive: opt.Recursive = False,
     seed: opt.Seed = 0,
-    device: opt.Device = "cpu",
-    bfloat16: opt.KnownBfloat16 = None,
+    device: opt.Device = "auto",
+    precision: opt.KnownPrecision = "auto",
     false_alarm: opt.FalseAlarm = 0.01,
     reals: opt.Reals = None,
     as_json: opt.AsJson = False,
@@ -154,7 +158,8 @@ def evaluate(
     fingerprint = known[path]
     check_crop(known, crop)
     real_files, fake_files = (draw_images(list_images(folder, recursive), test, seed) for folder in (real, fake))
-    used = choose_denoiser(denoiser, [fingerprint], device, bfloat16)
+    runtime = choose_runtime(device, precision)
+    used = choose_denoiser(denoiser, [fingerprint], runtime.device, runtime.wanted())
     result, rho, skipped = evaluate_folders(fingerprint, real_files, fake_files, used, jpeg, show_progress())
     given = list_images(reals, recursive) if reals else []
     judging = with_nulls({str(path): fingerprint}, used, jpeg, given, show_progress())[str(path)]
@@ -189,8 +194,8 @@ def detect(
     jpeg: opt.Jpeg = None,
     denoiser: opt.KnownDenoiser = None,
     recursive: opt.Recursive = False,
-    device: opt.Device = "cpu",
-    bfloat16: opt.KnownBfloat16 = None,
+    device: opt.Device = "auto",
+    precision: opt.KnownPrecision = "auto",
     false_alarm: opt.FalseAlarm = 0.01,
     reals: opt.Reals = None,
     as_json: opt.AsJson = False,
@@ -204,7 +209,8 @@ def detect(
     known = read_fingerprints(files)
     check_crop(known, crop)
     fingerprints = list(known.values())
-    used = choose_denoiser(denoiser, fingerprints, device, bfloat16)
+    runtime = choose_runtime(device, precision)
+    used = choose_denoiser(denoiser, fingerprints, runtime.device, runtime.wanted())
     given = list_images(reals, recursive) if reals else []
     found = detect_images(fingerprints, images, used, jpeg, show_progress(), false_alarm, given)
     judging = dict(zip(known, found.fingerprints.values(), strict=True))
@@ -243,8 +249,8 @@ def cross_detect(
     denoiser: opt.FitDenoiser = "photos",
     recursive: opt.Recursive = False,
     seed: opt.Seed = 0,
-    device: opt.Device = "cpu",
-    bfloat16: opt.FitBfloat16 = False,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
     limit: opt.FitLimit = True,
     steps: opt.Steps = None,
     batch: opt.Batch = None,
@@ -258,13 +264,14 @@ def cross_detect(
     from difcore.experiments.folders import cross_detect as cross
     from difcore.images import find_generators
 
+    runtime = choose_runtime(device, precision)
     plan = make_plan(
         method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, patience=patience, prior=prior,
-        bfloat16=bfloat16, seed=seed,
+        bfloat16=runtime.bfloat16, seed=seed,
     )  # fmt: skip
     generators = find_generators(root, recursive)
-    used = choose_denoiser(denoiser, (), device, bfloat16, limit)
-    table, _, skipped = cross(root, used, plan, method, train, crop, jpeg, device, show_progress(), recursive)
+    used = choose_denoiser(denoiser, (), runtime.device, runtime.bfloat16, limit)
+    table, _, skipped = cross(root, used, plan, method, train, crop, jpeg, runtime.device, show_progress(), recursive)
     pairs = {
         generator.name: (generator.real_images(recursive), generator.fake_images(recursive)) for generator in generators
     }

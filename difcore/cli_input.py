@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from difcore.denoisers import Denoiser
     from difcore.fingerprints import Fingerprint
     from difcore.fit import DifPlan
+    from difcore.runtime import Runtime
 
 FINGERPRINT_SUFFIX = ".safetensors"
 SHARED_BY_ALL_METHODS = {"seed", "bfloat16"}  # of the options that go into a plan
@@ -75,18 +76,25 @@ def training_count(mode: str, train: int | None, images: Sequence[Sequence[Path]
     return usual if train is None and usual and min(map(len, images)) > usual else train
 
 
-def check_device(device: str) -> None:
-    """Raise ValueError unless ``device`` is "cpu", or "cuda" or "cuda:N" and there is such a GPU."""
-    import torch
+def choose_runtime(device: str, precision: str) -> Runtime:
+    """``difcore.runtime.resolve``, whose module takes seconds to import."""
+    from difcore.runtime import resolve
 
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}; choose cpu, cuda or cuda:N") from error
-    if wanted.type not in ("cpu", "cuda"):
-        raise ValueError(f"unknown device {device!r}; choose cpu, cuda or cuda:N")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"there is no device {device!r} here; use --device cpu")
+    return resolve(device, precision)
+
+
+def hand_down(device: str, precision: str) -> None:
+    """Set what "auto" is for this process and those that it starts: what was asked for, where it was.
+
+    Raises
+    ------
+    ValueError
+        If this machine has no such device, or cannot compute in the precision.
+    """
+    given = {"DIFCORE_DEVICE": device, "DIFCORE_PRECISION": precision}
+    os.environ.update({name: value for name, value in given.items() if value != "auto"})
+    if any(os.environ.get(name, "auto") != "auto" for name in given):
+        choose_runtime("auto", "auto")  # told now, not by each notebook
 
 
 def choose_denoiser(
@@ -105,13 +113,12 @@ def choose_denoiser(
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such denoiser, or no such device.
+        If there is no such denoiser.
     """
     from difcore.denoisers import DEFAULT_DENOISER, SHIPPED, load_denoiser
     from difcore.matching import FOREIGN_DENOISER, load_recorded
     from difcore.mean_bias import SUFFIX
 
-    check_device(device)
     if name is None and fingerprints and all(f.foreign for f in fingerprints):
         name = FOREIGN_DENOISER
     known = [*SHIPPED, "highpass"]
@@ -134,7 +141,11 @@ def mismatches(fingerprints: Mapping[Path, Fingerprint], denoiser: Denoiser, jpe
     found = []
     for path, fingerprint in fingerprints.items():
         facts = fingerprint.metadata
-        if facts.get("denoiser_sha256") not in (None, denoiser.hash):
+        if facts.get("denoiser_sha256") == denoiser.twin != "":
+            found.append(
+                f"{path} was fitted in another precision than it is used in here: correlations differ by rounding"
+            )
+        elif facts.get("denoiser_sha256") not in (None, denoiser.hash):
             found.append(
                 f"{path} was fitted on residuals of another denoiser ({facts.get('denoiser')}) than the one used here "
                 f"({denoiser.name}): its correlations and its decision need not hold; see --denoiser"

@@ -14,7 +14,10 @@ FakeDir = Annotated[Path, Argument(metavar="FAKE_DIR", help="Folder of the gener
 Root = Annotated[Path, Argument(metavar="ROOT", help="Folder of <generator>/{0_real,1_fake}, or with classes between.")]
 Real = Annotated[Path, Option(help="Folder of real images.")]
 Fake = Annotated[Path, Option(help="Folder of the generator's images.")]
-Device = Annotated[str, Option(help="cpu, cuda or cuda:N.")]
+Device = Annotated[str, Option(help="auto (a GPU where there is one), cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[
+    str, Option(help="auto (bfloat16 where a probe finds it faster), float32 or bfloat16; of filter and networks.")
+]
 Recursive = Annotated[bool, Option("--recursive", help="Read the folders inside the folders of images, too.")]
 Seed = Annotated[int, Option(min=0, help="Of everything drawn at random.")]
 Crop = Annotated[int, Option(min=16, max=16384, help="Side of the centre crop of native pixels, px.")]
@@ -41,7 +44,6 @@ Mode = Annotated[
 
 _NAMES = "Residual filter: photos, photos-long, scenes, highpass, or the file of one."
 FitDenoiser = Annotated[str, Option("--denoiser", help=_NAMES)]
-FitBfloat16 = Annotated[bool, Option(help="Filter and network in bfloat16: faster on GPUs and CPUs with AMX.")]
 FitLimit = Annotated[
     bool, Option("--limit/--no-limit", help="Hold residuals within 0.4 of their root mean square; no: as in the paper.")
 ]
@@ -56,7 +58,9 @@ Reals = Annotated[
 _FITTED = "as fitted"
 KnownCrop = Annotated[int | None, Option(min=1, show_default=_FITTED, help="Refuse fingerprints of another crop, px.")]
 KnownDenoiser = Annotated[str | None, Option("--denoiser", show_default=_FITTED, help=_NAMES)]
-KnownBfloat16 = Annotated[bool | None, Option(show_default=_FITTED, help="Filter in bfloat16.")]
+KnownPrecision = Annotated[
+    str, Option("--precision", help="Of the filter: auto (as fitted, where this machine can), float32 or bfloat16.")
+]
 
 # DifPlan's parameters: None stands for its default. A test compares what is shown here with it.
 Steps = Annotated[int | None, Option(min=1, show_default="480", help="DIF: at most this many.")]

@@ -42,7 +42,7 @@ class TrainingPlan:
     depth, features : int
         Of the network; 17 and 64 in the paper.
     bfloat16 : bool
-        Run the middle layers in bfloat16 (several times faster on CPUs with AMX and on GPUs).
+        Run the middle layers in bfloat16.
     """
 
     steps: int = 5300

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from difcore.bias import bias_for_size
+from difcore.convolution import conv_relu
 from difcore.correlation import limited
 from difcore.devices import mixed, true_float32
 from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes
@@ -112,13 +113,6 @@ class FoldedDnCNN:
         return h * NOISE_UNIT
 
 
-def conv_relu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """relu(conv3x3(x)), in one pass over memory where oneDNN offers it (CPU), in two elsewhere."""
-    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():  # as torch.compile fuses it: a tenth faster
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, [1, 1], [1, 1], [1, 1], 1, "relu", [], "")
-    return F.conv2d(x, weight, bias, padding=1).relu_()
-
-
 def gaussian_high_pass(x: Tensor, sigma: float = 1.0) -> Tensor:
     """X - blur(X), the reference filter of Tab. A; reflecting borders, kernel cut at 3 sigma.
 
@@ -152,6 +146,8 @@ class Denoiser:
     limit : float or None
         Residuals are held within so many root mean squares of their image (``correlation.limited``). None: left as
         they are, as in the paper.
+    twin : str
+        ``hash`` of the same filter in the other precision: its residuals differ by rounding alone.
     """
 
     name: str
@@ -162,6 +158,7 @@ class Denoiser:
     pad: int = PAD
     device: str = "cpu"
     limit: float | None = None
+    twin: str = ""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Residuals (B, 3, H, W) of images ``x`` (B, 3, H, W) in [0, 1], in the images' units.
@@ -216,11 +213,11 @@ def load_denoiser(
 ) -> Denoiser:
     """The denoiser shipped under a name (``SHIPPED``), the ``"highpass"``, or the one stored in a file.
 
-    ``device`` is "cpu" or "cuda". ``bfloat16`` runs the 15 middle layers in bfloat16: faster on GPUs and on CPUs with
-    AMX. Residuals differ by rounding, so they are cached apart. ``limit`` (``LIMIT`` for people's own images and for
-    published fingerprints) is that of ``Denoiser``; None gives the paper's residuals. A name that ends in ":mean" takes
-    the plain mean of the training images as F_DnCNN, where they are here (``difcore.mean_bias``); ``metadata["bias"]``
-    says what was taken.
+    ``device`` and ``bfloat16``, which runs the 15 middle layers in bfloat16, come from ``difcore.runtime.resolve``.
+    Residuals differ by rounding, so they are cached apart. ``limit`` (``LIMIT`` for people's own images and for
+    published fingerprints) is that of ``Denoiser``; None gives the paper's residuals. A name that ends in ":mean"
+    takes the plain mean of the training images as F_DnCNN, where they are here (``difcore.mean_bias``);
+    ``metadata["bias"]`` says what was taken.
 
     Raises
     ------
@@ -239,7 +236,10 @@ def load_denoiser(
         weights = sha256_bytes(*(value.numpy().tobytes() for _, value in sorted(model.state_dict().items())))
         bias, metadata["bias"] = mean_bias(unbiased, bias, weights, metadata)
     values = [bias, *(value for _, value in sorted(model.state_dict().items()))]
-    digest = sha256_bytes(*(value.numpy().tobytes() for value in values), b"bfloat16" if bfloat16 else b"", held)
+    content = [value.numpy().tobytes() for value in values]
+    digest, twin = (
+        sha256_bytes(*content, b"bfloat16" if rounded else b"", held) for rounded in (bfloat16, not bfloat16)
+    )
     label = (base if base in SHIPPED else path.stem) + str(name)[len(base) :]
     filter_ = FoldedDnCNN(model, device, bfloat16)
-    return Denoiser(label, filter_, bias.to(device), digest, metadata, device=device, limit=limit)
+    return Denoiser(label, filter_, bias.to(device), digest, metadata, device=device, limit=limit, twin=twin)

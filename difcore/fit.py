@@ -55,7 +55,7 @@ class DifPlan:
     prior : str
         Architecture of g_theta, see ``difcore.priors``.
     bfloat16 : bool
-        Run the prior in bfloat16: faster on GPUs and on CPUs with AMX.
+        Run the prior in bfloat16.
     seed : int
     """
 

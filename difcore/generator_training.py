@@ -41,7 +41,7 @@ class GeneratorPlan:
     seed : int
         Of the initial weights and the crops.
     bfloat16 : bool
-        Train in bfloat16 (several times faster on CPUs with AMX and on GPUs).
+        Train in bfloat16.
     style : str
         Scenes it is trained on.
     spectral : float

@@ -28,7 +28,7 @@ from difcore.scenes import STYLES, rendered
 
 def decoder_plan(kind: str, seed: int, last: str = "", **changes: Any) -> GeneratorPlan:
     """Recipe of a shipped decoder whose two doublings are of ``kind`` and ``last`` (``kind`` too if empty)."""
-    plan = GeneratorPlan(2000, latent=12, seed=seed, bfloat16=True, residual=True, max_norm=1.0, spectral=0.02)
+    plan = GeneratorPlan(2000, latent=12, seed=seed, residual=True, max_norm=1.0, spectral=0.02)
     return replace(plan, up_first=kind, up_last=last or kind, **changes)
 
 
@@ -51,11 +51,11 @@ CHILDREN: dict[str, ChildPlan] = {
     "demo-deconv2-pebbles-city": ChildPlan("demo-deconv2-pebbles", "city-binned", seed=18),
 }
 GANS: dict[str, GanPlan] = {
-    "demo-dcgan": GanPlan("deconv", steps=1000, seed=21, bfloat16=True),
-    "demo-resgan": GanPlan("resnet", steps=1000, seed=22, bfloat16=True),
-    "demo-shufflegan": GanPlan("shuffle", steps=1000, width=32, seed=23, bfloat16=True),
-    "demo-stylegan": GanPlan("style", steps=1000, seed=24, bfloat16=True),
-    "demo-translate": GanPlan("translate", "fabric", steps=1000, width=32, seed=25, bfloat16=True),
+    "demo-dcgan": GanPlan("deconv", steps=1000, seed=21),
+    "demo-resgan": GanPlan("resnet", steps=1000, seed=22),
+    "demo-shufflegan": GanPlan("shuffle", steps=1000, width=32, seed=23),
+    "demo-stylegan": GanPlan("style", steps=1000, seed=24),
+    "demo-translate": GanPlan("translate", "fabric", steps=1000, width=32, seed=25),
 }
 PROGAN_STYLES = [name for name, style in STYLES.items() if style.camera == "bilinear"]
 SHORTER = ProGanPlan(epochs=46, decay_from=34.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from difcore.denoisers import LIMIT, SHIPPED, Denoiser, load_denoiser
 from difcore.fingerprints import Fingerprint
 from difcore.mean_bias import SUFFIX
+from difcore.runtime import supports_bfloat16
 
 FOREIGN_DENOISER = "photos-long"  # for the authors' fingerprints: chosen by agreement with them (notebooks 03 and 05)
 
@@ -19,7 +20,8 @@ def load_recorded(
     """The denoiser called ``name`` in the precision, and with the limit, that ``fingerprints`` were fitted with.
 
     It is recognised by its hash, ``denoiser_sha256`` in a fingerprint's metadata. If that is none of a denoiser of
-    this name: in float32, limited to ``LIMIT``.
+    this name: in float32, limited to ``LIMIT``. Where ``device`` does not compute in the recorded precision, or another
+    is wanted: in that, with the recorded limit.
 
     Parameters
     ----------
@@ -34,19 +36,22 @@ def load_recorded(
     hashes = {f.metadata.get("denoiser_sha256") for f in fingerprints}
     recorded = [f.metadata.get("limit") for f in fingerprints]
     limits = dict.fromkeys([LIMIT, None, *(x for x in recorded if isinstance(x, float) and x > 0)])
-    precisions = (False, True) if bfloat16 is None else (bfloat16,)
+    possible = (False, True) if supports_bfloat16(device) else (False,)
+    precisions = possible if bfloat16 is None else (bfloat16,)
     ways = [load_denoiser(name, device, rounded, limit) for limit, rounded in product(limits, precisions)]
-    return next((denoiser for denoiser in ways if denoiser.hash in hashes), ways[0])
+    same = (denoiser for denoiser in ways if denoiser.hash in hashes)
+    rounded_otherwise = (denoiser for denoiser in ways if denoiser.twin in hashes)
+    return next(same, None) or next(rounded_otherwise, ways[0])
 
 
 def same_filter(fingerprint: Fingerprint, denoiser: Denoiser) -> bool:
     """Whether ``denoiser`` gives the residuals that the fingerprint was fitted to, up to rounding.
 
-    By the recorded hash; a shipped filter of the same name and limit in another precision counts as the same. A
+    By the recorded hash, or that of the other precision; a shipped filter of the same name and limit counts, too. A
     fingerprint that records no filter is taken to match.
     """
     facts = fingerprint.metadata
-    if facts.get("denoiser_sha256") in (None, denoiser.hash):
+    if facts.get("denoiser_sha256") in (None, denoiser.hash, denoiser.twin):
         return True
     known = denoiser.name.removesuffix(SUFFIX) in SHIPPED
     return known and (facts.get("denoiser"), facts.get("limit")) == (denoiser.name, denoiser.limit)

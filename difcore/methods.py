@@ -16,6 +16,7 @@ from difcore.images import centre_crops, check_classes
 from difcore.joslin20 import SpectralFingerprint, fit_joslin20
 from difcore.residuals import residuals_of
 from difcore.restarts import fit_restarted
+from difcore.runtime import device_name
 
 Found = TypeVar("Found", Fingerprint, SpectralFingerprint)
 PATTERNS = ("dif", "marra18")  # one pattern per generator, to be saved, shown and compared
@@ -184,7 +185,9 @@ def fit_pattern(
         found = fit_restarted(real, fake, plan, name, device, progress)
     else:
         found = fit_marra18(real, fake, name, clean=method == "marra18-zm")
-    return with_filter(found, denoiser)
+    ran_on = {"precision": "bfloat16" if plan.bfloat16 else "float32", "device": device}
+    facts = {**found.metadata, **ran_on, "processor": device_name(device)}
+    return with_filter(replace(found, metadata=facts), denoiser)
 
 
 def with_filter(found: Found, denoiser: Denoiser) -> Found:

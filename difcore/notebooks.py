@@ -78,7 +78,7 @@ def heading(notebook: Path) -> tuple[str, str]:
 
 
 def project_digest(data_root: Path | None) -> str:
-    """SHA-256 of what every notebook's result depends on: sources, files of data/, versions, what data there is."""
+    """SHA-256 of what every notebook's result depends on: sources, data, versions, what "auto" stands for."""
     files = [*sorted((PROJECT_DIR / "difcore").rglob("*.py")), *sorted(p for p in DATA_DIR.rglob("*") if p.is_file())]
     hashes = {str(path.relative_to(PROJECT_DIR)): sha256_file(path) for path in files}
     try:
@@ -89,7 +89,8 @@ def project_digest(data_root: Path | None) -> str:
     root = data_root or Path(os.environ.get("DIFCORE_DATA") or PROJECT_DIR.parent / "shared" / "data")
     entries = root.rglob("*") if root.is_dir() else ()
     sets = sorted((str(path.relative_to(root)), path.stat().st_size if path.is_file() else 0) for path in entries)
-    return sha256_bytes(json.dumps([hashes, release, sets, versions()]).encode())
+    chosen = [os.environ.get(name) or "auto" for name in ("DIFCORE_DEVICE", "DIFCORE_PRECISION")]
+    return sha256_bytes(json.dumps([hashes, release, sets, versions(), chosen]).encode())
 
 
 def notebook_digest(notebook: Path, parameters: Mapping[str, Any], project: str) -> str:

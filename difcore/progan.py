@@ -69,7 +69,7 @@ class ProGanPlan:
     penalty: float = 10.0
     drift: float = 1e-3
     penalty_every: int = 1
-    bfloat16: bool = True
+    bfloat16: bool = False
 
 
 def doublings(plan: ProGanPlan) -> int:

@@ -183,7 +183,8 @@ def stored_name(pixels: str, denoiser: Denoiser) -> str:
 
     Nothing else determines its values; where the crop was cut and who decoded or re-encoded it shows in the pixels.
     """
-    return f"{denoiser.hash[:16]}-{filter_code()}/{pixels[:2]}/{pixels}.npy"
+    kind = "" if denoiser.device == "cpu" else f"-{denoiser.device.partition(':')[0]}"  # other devices round otherwise
+    return f"{denoiser.hash[:16]}-{filter_code()}{kind}/{pixels[:2]}/{pixels}.npy"
 
 
 @cache

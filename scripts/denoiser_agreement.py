@@ -18,6 +18,7 @@ from difcore.files import atomic_text
 from difcore.folders import is_image, list_images
 from difcore.images import read_crop
 from difcore.release import locate
+from difcore.runtime import resolve
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=0)
     parser.add_argument("--bias-images", type=int, default=120, help="training images that F_DnCNN is measured on")
     parser.add_argument("--steps", type=int, nargs="*", help="only these snapshots")
-    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
     options = parser.parse_args()
     label, folder = options.run
     images = training_images(options.photos, 0, 0) if options.photos else []
@@ -39,7 +40,8 @@ def main() -> None:
     images = images[:: max(1, len(images) // options.bias_images)]
     found = {int(p.stem.split("-")[1]): p for p in sorted(Path(folder).glob("snapshot-*.pt"))}
     chosen = {k: p for k, p in found.items() if not options.steps or k in options.steps}
-    denoisers = {k: snapshot_denoiser(p, images, options.bfloat16) for k, p in chosen.items()}
+    bfloat16 = resolve("cpu", options.precision).bfloat16
+    denoisers = {k: snapshot_denoiser(p, images, bfloat16) for k, p in chosen.items()}
     clean = [read_crop(p, None) for p in list_images(options.clean) if is_image(p)][: options.clean_images]
     table = agreement_along(denoisers, locate(), clean, label)
     if options.out.is_file():

@@ -18,6 +18,7 @@ from difcore.experiments.denoising import SIGMAS
 from difcore.experiments.training import training_images
 from difcore.folders import is_image, list_images
 from difcore.images import read_crop
+from difcore.runtime import resolve
 
 
 def main() -> None:
@@ -29,8 +30,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5300)
     parser.add_argument("--snapshots", type=int, nargs="*", default=[1000, 2000, 3000, 4000])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--float32", action="store_true", help="no bfloat16 in the middle layers")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto", help="of the middle layers: auto, float32 or bfloat16")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--export", type=int, nargs="+", metavar="STEP", help="store (the mean of) these snapshots")
     parser.add_argument("--out", type=Path, help="file for --export")
     parser.add_argument("--clean", type=Path, help="lossless images for the PSNR stored by --export")
@@ -40,9 +41,10 @@ def main() -> None:
         images += training_images(options.photos, 0, 0)
     if options.scenes:
         images += training_images(None, options.scenes, 256)
-    plan = TrainingPlan(options.steps, seed=options.seed, bfloat16=not options.float32)
+    runtime = resolve(options.device, options.precision)
+    plan = TrainingPlan(options.steps, seed=options.seed, bfloat16=runtime.bfloat16)
     if options.export is None:
-        train_dncnn(images, plan, options.folder, options.snapshots, device=options.device)
+        train_dncnn(images, plan, options.folder, options.snapshots, device=runtime.device)
         return
     parts = [f"{len(images) - options.scenes} photographs"] if options.photos else []
     parts += [f"{options.scenes} scenes of 256 px"] if options.scenes else []

@@ -12,11 +12,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-import torch
-
 from difcore.experiments.generators import train_generator
 from difcore.files import DATA_DIR, PACKAGE_DIR, PROJECT_DIR, atomic_write
 from difcore.generators import SHIPPED
+from difcore.runtime import resolve
 
 
 def main() -> None:
@@ -26,14 +25,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/training"), help="for checkpoints and weights")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument("--export", action="store_true", help="replace the shipped weights in data/")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args()
     if options.export and DATA_DIR.parent != PROJECT_DIR:
         parser.error(f"--export writes to data/ of a checkout, and difcore is installed in {PACKAGE_DIR}")
-    torch.set_num_threads(options.threads)
+    runtime = resolve("cpu", options.precision, options.threads)
     for name in options.names or [name for name in SHIPPED if name != "demo-deconv2"]:
-        run = train_generator(name, options.folder, options.steps, progress=not options.quiet)
+        run = train_generator(
+            name, options.folder, options.steps, bfloat16=runtime.bfloat16, progress=not options.quiet
+        )
         print(name, {key: value for key, value in run.facts.items() if key != "name"}, flush=True)
         if options.export:
             atomic_write(SHIPPED[name], lambda target, source=run.path: shutil.copyfile(source, target))

@@ -32,6 +32,15 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_runtime() -> Iterator[None]:
+    """What is left to the machine is the same on any: the CPU in float32. Tests of the choice itself take this away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFCORE_DEVICE", "cpu")
+        patch.setenv("DIFCORE_PRECISION", "float32")
+        yield
+
+
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty residual cache of this test's own."""

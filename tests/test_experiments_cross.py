@@ -21,6 +21,7 @@ from difcore.experiments import verdicts_lineage as verdicts
 from difcore.experiments.kin import kin_patterns
 from difcore.lineage import edge_scores
 from difcore.matrix_figures import MatrixPanel, matrix_panels
+from difcore.runtime import Runtime
 from difcore.stats import auc
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -173,7 +174,7 @@ def test_a_second_run_reads_and_a_lost_file_is_made_again(small, monkeypatch: py
 def test_models_are_fitted_side_by_side(small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models, bench, _ = small
     monkeypatch.setenv("DIFCORE_CACHE", str(tmp_path))
-    again = crossing.cross(replace(bench, n_jobs=2), 8, 1)
+    again = crossing.cross(replace(bench, runtime=Runtime(workers=2)), 8, 1)
     assert again.names == models.names and len(list((tmp_path / "cells").glob("*.json"))) == 3
     for here, there in zip(models.real, again.real, strict=True):
         torch.testing.assert_close(here, there, atol=1e-5, rtol=0)

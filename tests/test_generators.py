@@ -292,7 +292,7 @@ def test_a_shipped_file_says_how_it_was_made(name: str) -> None:
         assert (facts["parent"], facts["donor"], facts["style"]) == (child.parent, child.donor, child.style)
         assert (plan.steps, plan.seed, plan.learning_rate) == (child.steps, child.seed, child.learning_rate)
     else:
-        assert plan == (DECODERS | GANS)[name]
+        assert replace(plan, bfloat16=False) == (DECODERS | GANS)[name]  # the recipe leaves the precision open
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny import random_dncnn
 
-from difcore.cli_input import choose_denoiser
+from difcore import matching
+from difcore.cli_input import choose_denoiser, mismatches
 from difcore.denoisers import LIMIT, load_denoiser, save_denoiser
 from difcore.experiments.own_detection import matching_filter
 from difcore.fingerprints import OFFICIAL, Fingerprint, load_fingerprint, save_fingerprint
@@ -18,7 +19,12 @@ from difcore.matching import FOREIGN_DENOISER, load_recorded
 from difcore.methods import fit_pattern
 
 
-def test_a_fingerprint_gets_the_precision_and_the_limit_it_records(tmp_path: Path) -> None:
+@pytest.mark.parametrize("able", [True, False])
+def test_a_fingerprint_gets_the_precision_and_the_limit_it_records(
+    able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the machine cannot compute in that precision: the other one, with the limit it records."""
+    monkeypatch.setattr(matching, "supports_bfloat16", lambda device: able)
     path = save_denoiser(tmp_path / "d.safetensors", random_dncnn(depth=5, features=4), torch.zeros(3, 24, 24), {})
     ways = {(r, c): load_denoiser(path, bfloat16=r, limit=c) for r in (False, True) for c in (LIMIT, None, 0.7)}
     real, fake = np.random.default_rng(0).standard_normal((2, 4, 3, 24, 24)).astype(np.float32)
@@ -26,11 +32,13 @@ def test_a_fingerprint_gets_the_precision_and_the_limit_it_records(tmp_path: Pat
     for key, wanted in ways.items():
         read = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", fitted[key]))
         found = load_recorded(path, [read])
-        assert (found.hash, found.limit) == (wanted.hash, wanted.limit)
+        assert (found.hash, found.limit) == (wanted.hash if able else ways[False, key[1]].hash, wanted.limit)
+        told = mismatches({path: read}, found, None)
+        assert told == [] if able or not key[0] else len(told) == 1 and "in another precision" in told[0]
     other = fit_pattern("marra18", real, fake, load_denoiser("highpass", limit=0.7))
     assert load_recorded(path, []).hash == load_recorded(path, [other]).hash == ways[False, LIMIT].hash
-    assert load_recorded(path, [other, fitted[True, 0.7]]).hash == ways[True, 0.7].hash
-    assert load_recorded(path, [fitted[True, None]], bfloat16=False).hash == ways[False, LIMIT].hash
+    assert load_recorded(path, [other, fitted[True, 0.7]]).hash == ways[able, 0.7].hash
+    assert load_recorded(path, [fitted[True, None]], bfloat16=False).hash == ways[False, None].hash
     assert load_recorded(path, [fitted[True, None]], bfloat16=True).hash == ways[True, None].hash
     wrong = replace(other, metadata={**other.metadata, "limit": "0.7"})
     assert load_recorded(path, [wrong]).limit == LIMIT

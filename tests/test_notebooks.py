@@ -25,12 +25,12 @@ from difcore.files import PROJECT_DIR
 
 NOTEBOOKS = PROJECT_DIR / "notebooks"
 DEMO = {"train": 6, "size": 48, "steps": 5}
-CELLS = {"size": 32, "pool": 6, "test": 4, "draws": 2, "steps": 2, "denoiser": "tiny", "bfloat16": False}
+CELLS = {"size": 32, "pool": 6, "test": 4, "draws": 2, "steps": 2, "denoiser": "tiny", "precision": "float32"}
 DECODER: dict[str, Any] = {**CELLS, "generators": ["demo-deconv2"], "n_train": 4}
 SIZES: dict[str, Any] = {**CELLS, "sizes": [3, 4]}
 CLASSIFIER: dict[str, Any] = {"classifier": {"steps": 1, "batch": 4, "crop": 32}}
-OWN: dict[str, Any] = {"crop": 32, "n_train": 4, "steps": 2, "denoiser": "tiny", "bfloat16": False}
-CROSS: dict[str, Any] = {"n_train": 4, "test": 4, "steps": 2, "denoiser": "tiny", "bfloat16": False}
+OWN: dict[str, Any] = {"crop": 32, "n_train": 4, "steps": 2, "denoiser": "tiny", "precision": "float32"}
+CROSS: dict[str, Any] = {"n_train": 4, "test": 4, "steps": 2, "denoiser": "tiny", "precision": "float32"}
 CHECKPOINTS = ["demo-progan-a-e52", "demo-progan-a-e70", "demo-progan-b-e70"]
 PROGANS: dict[str, Any] = {**CROSS, "draws": 19, "generators": CHECKPOINTS}
 OFFLINE: dict[str, dict[str, Any]] = {

@@ -17,6 +17,7 @@ from difcore.experiments.sources import FAMILIES, Source, folder_sources
 from difcore.fit import DifPlan
 from difcore.paper import DISPLAY
 from difcore.presets import preset
+from difcore.runtime import Runtime
 
 RECIPE_TUNED = (
     "the decoders' recipe was chosen by what DIF and Marra18 make of two of them, their children's by the tree"
@@ -41,6 +42,8 @@ class Bench:
         Of DIF and of the classifiers.
     denoiser : str
         Residual filter, as ``load_denoiser`` takes it.
+    runtime : Runtime
+        What all of it is computed on.
     qualities : tuple of int or None
         JPEG qualities of the last encoding of both classes; None leaves the images as they are.
     max_test : int or None
@@ -59,10 +62,9 @@ class Bench:
     plan: DifPlan = DifPlan()
     training: ClassifierPlan = ClassifierPlan()
     denoiser: str = "photos"
-    bfloat16: bool = False
+    runtime: Runtime = Runtime()
     qualities: tuple[int | None, ...] = (None,)
     max_test: int | None = None
-    n_jobs: int = 1
     progress: bool = False
     tuned: str = ""
     mode: str = "ours"
@@ -81,7 +83,7 @@ class Bench:
 
     def filter(self, name: str = "") -> Denoiser:
         """A residual filter; the bench's own, if none is named."""
-        return load_denoiser(name or self.denoiser, bfloat16=self.bfloat16)
+        return load_denoiser(name or self.denoiser, self.runtime.device, self.runtime.bfloat16)
 
     def weights(self) -> dict[str, str]:
         """The residual filter's name and hash, for the record."""
@@ -89,7 +91,7 @@ class Bench:
         return {used.name: used.hash}
 
     def record(self, parameters: Mapping[str, Any], **axes: Iterable[Any]) -> dict[str, Any]:
-        """What ``save_artefact`` keeps of a table: parameters with the grid in words, weights, origin of the images.
+        """What ``save_artefact`` keeps of a table: parameters with the grid in words, weights, data, runtime.
 
         ``axes``: the grid's, "generators: a, b; methods: DIF, Marra18; n train: 16, 32; ...".
         """
@@ -99,7 +101,8 @@ class Bench:
         bias = self.filter().metadata.get("bias", "border profile of the mean residual")
         parameters = {**parameters, "mode": self.mode, "margin": self.plan.margin, "F_DnCNN": bias}
         grid = "; ".join([*parts, f"{self.crop} px, {self.plan.steps} DIF steps, test images: {test}"])
-        return {"parameters": {**parameters, "grid": grid}, "weights": self.weights(), "data": self.label}
+        kept = {"parameters": {**parameters, "grid": grid}, "weights": self.weights(), "data": self.label}
+        return {**kept, "runtime": self.runtime}
 
     def depends(
         self,
@@ -123,7 +126,7 @@ class Bench:
             filter=filter_hash,
             plan=repr(self.plan) if plan else "",
             training=repr(self.training) if training else "",
-            computed_on=("bfloat16" if self.bfloat16 else "float32",),
+            computed_on=self.runtime.numbers(),
             libraries=tuple(versions().items()),
         )
 
@@ -155,10 +158,9 @@ def open_bench(
     test: int = 64,
     steps: int = 480,
     denoiser: str = "photos",
-    bfloat16: bool = False,
+    runtime: Runtime = Runtime(),
     classifier: Mapping[str, Any] | None = None,
     control_quality: int = 95,
-    n_jobs: int = 1,
     progress: bool = False,
 ) -> Bench:
     """The generators of a folder where there is one, else the demo's.
@@ -180,6 +182,8 @@ def open_bench(
     pool, test : int
         Demo images of each class to draw training images from, and to test on. A folder's are all tested on, or at
         most ``test`` if that is not 0.
+    runtime : Runtime
+        As ``difcore.runtime.resolve`` gives it.
     classifier : mapping
         Fields of ``ClassifierPlan``.
     control_quality : int
@@ -192,10 +196,10 @@ def open_bench(
     FolderError
         If ``data_root`` is no folder.
     """
-    plan = DifPlan(steps=steps, bfloat16=bfloat16)
-    training = ClassifierPlan(**{"bfloat16": bfloat16, **(classifier or {})})
+    plan = DifPlan(steps=steps, bfloat16=runtime.bfloat16)
+    training = ClassifierPlan(**{"bfloat16": runtime.bfloat16, **(classifier or {})})
     shared: dict[str, Any] = {"crop": size, "plan": plan, "training": training, "denoiser": denoiser}
-    shared |= {"bfloat16": bfloat16, "n_jobs": n_jobs, "progress": progress}
+    shared |= {"runtime": runtime, "progress": progress}
     if data_root:
         names = tuple(generators) or FAMILIES[family]
         found, absent = folder_sources(data_root, names, size, others=not generators and family == "ltim")

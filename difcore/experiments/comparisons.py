@@ -25,6 +25,7 @@ from difcore.methods import FINGERPRINTS, METHODS
 from difcore.paper import LOW_SAMPLES, VARIANTS
 from difcore.priors import PRIORS
 from difcore.residuals import residuals_of
+from difcore.runtime import Runtime
 
 FRAME = 8  # px: width of the border whose share of a pattern is measured
 SMALL_SAMPLE_METHODS = ("dif", "resnet50", "grag21", "resnet_m")  # of Fig. D
@@ -148,9 +149,9 @@ def boundary_table(bench: Bench, n_train: int, seed: int = 0) -> pd.DataFrame:
     inside. 1: no boundary artefacts; the filter's own border cancels in the difference.
     """
     cells = border_cells(bench, n_train, seed)
-    work = partial(border_energy, denoiser=bench.denoiser, bfloat16=bench.bfloat16)
+    work = partial(border_energy, denoiser=bench.denoiser, runtime=bench.runtime)
     return check_results(
-        run_cells(work, cells, bench.load, n_jobs=bench.n_jobs, progress=bench.progress, title="borders")
+        run_cells(work, cells, bench.load, n_jobs=bench.runtime.workers, progress=bench.progress, title="borders")
     )
 
 
@@ -164,10 +165,11 @@ def border_cells(bench: Bench, n_train: int, seed: int) -> list[Cell]:
     ]  # fmt: skip
 
 
-def border_energy(sets: Sets, values: Mapping[str, Any], denoiser: str, bfloat16: bool) -> dict[str, Any]:
+def border_energy(sets: Sets, values: Mapping[str, Any], denoiser: str, runtime: Runtime) -> dict[str, Any]:
     """One cell of ``boundary_table``."""
+    runtime.check()
     parts = divide(sets, values["n_train"], values["seed"])
-    used = load_denoiser(denoiser, bfloat16=bfloat16)
+    used = load_denoiser(denoiser, runtime.device, runtime.bfloat16)
     pools = (parts.real.images, parts.fake.images)
     real, fake = (residuals_of(images, used, images.shape[1]).values for images in pools)
     energy = (fake.astype(np.float32).mean(0) - real.astype(np.float32).mean(0)) ** 2

@@ -77,7 +77,7 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
     """
     folder, cells = needed_folder("fits"), model_cells(bench, n_train, seed)
     work = partial(
-        fit_cell, plan=bench.plan, denoiser=bench.denoiser, bfloat16=bench.bfloat16, max_test=bench.max_test,
+        fit_cell, plan=bench.plan, denoiser=bench.denoiser, runtime=bench.runtime, max_test=bench.max_test,
         folder=folder,
     )  # fmt: skip
     code = code_digest(work)
@@ -87,11 +87,11 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
         if record and not all_there(record["row"], folder):
             path.unlink()  # someone tidied up
     run = partial(run_cells, work, load=lambda _: bench.load, code=code)
-    if bench.n_jobs == 1 and not cluster_address():
+    if bench.runtime.workers == 1 and not cluster_address():
         order = random.SystemRandom().sample(range(len(cells)), len(cells))
         for k in tqdm(order, desc="fingerprints", unit="model", disable=not bench.progress):
             run([cells[k]])
-    table = run(cells, n_jobs=bench.n_jobs, progress=bench.progress, title="fingerprints")
+    table = run(cells, n_jobs=bench.runtime.workers, progress=bench.progress, title="fingerprints")
     missing = pd.DataFrame([{"generator": name, "status": reason} for name, reason in bench.absent.items()])
     return pd.concat([table, missing], ignore_index=True) if len(missing) else table
 

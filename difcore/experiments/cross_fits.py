@@ -18,6 +18,7 @@ from difcore.fingerprints import save_fingerprint
 from difcore.fit import DifPlan
 from difcore.methods import PATTERNS, fit_pattern
 from difcore.residuals import residuals_of
+from difcore.runtime import Runtime
 
 SHOWN = 6  # test images of each class that are kept to look at
 
@@ -27,7 +28,7 @@ def fit_cell(
     values: Mapping[str, Any],
     plan: DifPlan,
     denoiser: str,
-    bfloat16: bool,
+    runtime: Runtime,
     max_test: int | None,
     folder: Path,
 ) -> dict[str, Any]:
@@ -40,15 +41,18 @@ def fit_cell(
     ------
     NotEnough, LeakageError
         As ``divide``.
+    ValueError
+        If this machine cannot compute what the ``runtime`` says.
     """
+    runtime.check()
     chosen = divide(load(f"{values['generator']}|native"), values["n_train"], values["seed"], (), max_test)
-    used = load_denoiser(denoiser, bfloat16=bfloat16)
+    used = load_denoiser(denoiser, runtime.device, runtime.bfloat16)
     pools = (chosen.real, chosen.fake, chosen.test_real, chosen.test_fake)
     real, fake, test_real, test_fake = (residuals_of(p.images, used, p.images.shape[1]).values for p in pools)
     row: dict[str, Any] = {"n_real": len(test_real), "n_fake": len(test_fake)}
     own = replace(plan, seed=own_seed(values["seed"], values["generator"]))
     for method in PATTERNS:
-        found = fit_pattern(method, real, fake, used, own, values["generator"])
+        found = fit_pattern(method, real, fake, used, own, values["generator"], runtime.device)
         row["fits"] = found.metadata.get("fits", row.get("fits"))
         digest = sha256_bytes(found.pattern.numpy().tobytes(), repr((found.mu_real, found.mu_fake)).encode())
         row[method] = f"{digest[:32]}.safetensors"

@@ -12,6 +12,7 @@ from difcore.experiments.bench import Bench
 from difcore.experiments.demo_sources import demo_names, demo_sources
 from difcore.experiments.sources import FAMILIES, folder_sources
 from difcore.fit import DifPlan
+from difcore.runtime import Runtime
 
 CROSS_TUNED = "size, N_S and steps of the demo's cross-detections were chosen by what they show on these models"
 PROGAN_T_PREFIX = "progan_t_"  # folders of Fig. F's models, one for each class
@@ -59,8 +60,7 @@ def open_cross(
     test: int = 64,
     steps: int = 250,
     denoiser: str = "photos",
-    bfloat16: bool = False,
-    n_jobs: int = 1,
+    runtime: Runtime = Runtime(),
     progress: bool = False,
 ) -> Bench:
     """The models of one cross-detection: of a folder where it holds any of them, else the demo's.
@@ -77,8 +77,12 @@ def open_cross(
 
     Other parameters and errors: as ``difcore.experiments.bench.open_bench``.
     """
-    shared: dict[str, Any] = {"crop": size, "plan": DifPlan(steps=steps, bfloat16=bfloat16), "denoiser": denoiser}
-    shared |= {"bfloat16": bfloat16, "n_jobs": n_jobs, "progress": progress}
+    shared: dict[str, Any] = {
+        "crop": size,
+        "plan": DifPlan(steps=steps, bfloat16=runtime.bfloat16),
+        "denoiser": denoiser,
+    }
+    shared |= {"runtime": runtime, "progress": progress}
     if data_root:
         wanted = tuple(generators) or paper_members(family, Path(data_root))
         found, absent = folder_sources(data_root, wanted, size, others=False)

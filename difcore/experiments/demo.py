@@ -12,6 +12,7 @@ from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif, fit_marra18
 from difcore.generators import fakes_of, real_style
 from difcore.residuals import residuals_of
+from difcore.runtime import Runtime
 from difcore.scenes import rendered
 from difcore.stats import as_row, detection
 
@@ -44,7 +45,7 @@ def start_here(
     test: int = 48,
     size: int = 96,
     steps: int = 120,
-    bfloat16: bool = False,
+    runtime: Runtime = Runtime(),
     generator: str = "demo-deconv2",
     seed: int = 0,
     progress: bool = False,
@@ -62,12 +63,12 @@ def start_here(
     steps : int
         Of the DIF fit.
     """
-    plan = DifPlan(steps=steps, batch=min(64, 2 * train), bfloat16=bfloat16, seed=seed)
+    plan = DifPlan(steps=steps, batch=min(64, 2 * train), bfloat16=runtime.bfloat16, seed=seed)
     real, fake = demo_images(train + test, size, generator, first_seed=1_000_000 * (seed + 1))
     sets = [residuals_of(x, denoiser, size, progress=progress).values for x in (real, fake)]
     x_real, x_fake = (s[:train] for s in sets)
     prints = {
-        "DIF": fit_dif(x_real, x_fake, plan, generator, progress=progress),
+        "DIF": fit_dif(x_real, x_fake, plan, generator, runtime.device, progress=progress),
         "Marra18": fit_marra18(x_real, x_fake, generator),
     }
     rows, rho = [], {}

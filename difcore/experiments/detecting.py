@@ -18,6 +18,7 @@ from difcore.experiments.bench import Bench, encoding_label
 from difcore.experiments.pools import Sets, divide
 from difcore.failures import check_results
 from difcore.fit import DifPlan
+from difcore.runtime import Runtime
 from difcore.stats import as_row, detection
 
 PRIOR_LABELS = {"unet": "U-Net", "u1net": "U1-Net", "dnet": "D-Net", "cnet": "C-Net"}
@@ -29,7 +30,7 @@ def detect(
     values: Mapping[str, Any],
     plan: DifPlan,
     training: ClassifierPlan,
-    bfloat16: bool = False,
+    runtime: Runtime = Runtime(),
     sizes: Sequence[int] = (),
     max_test: int | None = None,
 ) -> dict[str, Any]:
@@ -44,13 +45,17 @@ def detect(
     ------
     NotEnough, LeakageError
         As ``divide``.
+    ValueError
+        If this machine cannot compute what the ``runtime`` says.
     """
+    runtime.check()
     parts = divide(sets, values["n_train"], values["seed"], sizes, max_test)
-    denoiser = load_denoiser(values["filter"] or "highpass", bfloat16=bfloat16)  # classifiers ignore it
+    denoiser = load_denoiser(values["filter"] or "highpass", runtime.device, runtime.bfloat16)  # classifiers ignore it
     plan = replace(plan, prior=values["prior"] or plan.prior)
     detector = methods.fit(
-        values["method"], parts.real.images, parts.fake.images, values["seed"], denoiser, plan=plan, training=training
-    )
+        values["method"], parts.real.images, parts.fake.images, values["seed"], denoiser, plan=plan, training=training,
+        device=runtime.device,
+    )  # fmt: skip
     real, fake = (detector.score(pool.images) for pool in (parts.test_real, parts.test_fake))
     return as_row(detection(real, fake, detector.threshold))
 
@@ -78,10 +83,10 @@ def run_table(bench: Bench, rows: Sequence[Mapping[str, Any]], title: str) -> pd
     sizes = tuple(sorted({row["n_train"] for row in rows}))
     cells = table_cells(bench, rows)
     work = partial(
-        detect, plan=bench.plan, training=bench.training, bfloat16=bench.bfloat16, sizes=sizes,
+        detect, plan=bench.plan, training=bench.training, runtime=bench.runtime, sizes=sizes,
         max_test=bench.max_test,
     )  # fmt: skip
-    table = run_cells(work, cells, bench.load, n_jobs=bench.n_jobs, progress=bench.progress, title=title)
+    table = run_cells(work, cells, bench.load, n_jobs=bench.runtime.workers, progress=bench.progress, title=title)
     return readable(check_results(table), bench.absent)
 
 

@@ -97,6 +97,7 @@ def train_generator(
     size: int = SIZE,
     test: int = 16,
     seed: int | None = None,
+    bfloat16: bool = False,
     progress: bool = True,
 ) -> GeneratorRun:
     """Train a generator as the shipped one was, or with other ``steps`` or ``seed``; resumes.
@@ -109,6 +110,8 @@ def train_generator(
         Of ``DECODERS``, ``CHILDREN`` or ``GANS``.
     scenes, size : int
         Training scenes (by default as many as for the shipped ones) and their side in px; seeds from 20000.
+    bfloat16 : bool
+        Train in bfloat16, whatever the shipped one was trained in.
     test : int
         Held-out scenes that a decoder's PSNR is measured on.
 
@@ -124,12 +127,13 @@ def train_generator(
     style = recipe.style
     images = training_scenes(folder, style, scenes, size, progress)
     facts: dict[str, Any] = {"name": name, "data": describe(images, style)}
-    checkpoints = Path(folder) / f"{name}-{sha256_bytes(repr((recipe, scenes, size)).encode())[:8]}"
+    checkpoints = Path(folder) / f"{name}-{sha256_bytes(repr((recipe, scenes, size, bfloat16)).encode())[:8]}"
     plan: Plan
     model: nn.Module
     if isinstance(recipe, GanPlan):
         sources = training_scenes(folder, recipe.source, scenes, size, progress) if recipe.source else []
-        plan, model = recipe, train_gan(images, recipe, checkpoints, sources, progress)
+        plan = replace(recipe, bfloat16=bfloat16)
+        model = train_gan(images, plan, checkpoints, sources, progress)
         facts["sources"] = describe(sources, recipe.source) if recipe.source else "latents ~ N(0, 1)"
     else:
         if isinstance(recipe, ChildPlan):
@@ -137,6 +141,7 @@ def train_generator(
             facts |= {"parent": recipe.parent, "donor": recipe.donor, "style": recipe.style}
         else:
             plan, initial = recipe, None
+        plan = replace(plan, bfloat16=bfloat16)
         model = train_decoder(images, plan, checkpoints, progress, initial=initial)
         facts["psnr_heldout_db"] = round(held_out_psnr(model, style, test, size), 2)
         facts["psnr_images"] = f"{test} scenes {size}x{size}, style {style}, seeds from {HELD_OUT_SEED}"

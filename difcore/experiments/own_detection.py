@@ -21,6 +21,7 @@ from difcore.generators import SHIPPED
 from difcore.images import Skipped, list_images, read_crop
 from difcore.matching import FOREIGN_DENOISER, load_recorded
 from difcore.residuals import residuals_of
+from difcore.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,18 @@ class OwnDetection:
         return self.table.loc[0 if z.isna().all() else z.idxmax()]
 
 
-def matching_filter(fingerprints: Sequence[Fingerprint], name: str) -> tuple[Denoiser, tuple[str, ...]]:
+def matching_filter(
+    fingerprints: Sequence[Fingerprint], name: str, runtime: Runtime = Runtime()
+) -> tuple[Denoiser, tuple[str, ...]]:
     """The filter called ``name`` in the precision the fingerprints were fitted with; a warning if there is none.
 
     For the authors' fingerprints it is the one for them.
     """
     name = FOREIGN_DENOISER if all(f.foreign for f in fingerprints) else name
     recorded = {f.metadata.get("denoiser_sha256") for f in fingerprints}
-    denoiser = load_recorded(name, fingerprints)
+    denoiser = load_recorded(name, fingerprints, runtime.device, runtime.wanted())
+    if denoiser.twin in recorded:
+        return denoiser, ("fitted in another precision than it is used in here: correlations differ by rounding",)
     text = f"no fingerprint was fitted on residuals of {name}: correlations and decisions need not hold"
     return denoiser, () if recorded <= {None} or denoiser.hash in recorded else (text,)
 
@@ -73,6 +78,7 @@ def detect_your_own(
     fingerprints: Sequence[Fingerprint | Path | str],
     images: Path | str | Sequence[Path],
     denoiser: str = "photos",
+    runtime: Runtime = Runtime(),
     progress: bool = False,
     false_alarm: float = FALSE_ALARM,
     reals: Path | str = "",
@@ -89,7 +95,7 @@ def detect_your_own(
     loaded = [f if isinstance(f, Fingerprint) else named(load_fingerprint(f), Path(f)) for f in fingerprints]
     if not loaded:
         raise ValueError("no fingerprint given")
-    used, warnings = matching_filter(loaded, denoiser)
+    used, warnings = matching_filter(loaded, denoiser, runtime)
     files = list_images(images) if isinstance(images, str | Path) else list(images)
     given = list_images(reals) if reals else []
     found = detect_images(loaded, files, used, progress=progress, rate=false_alarm, reals=given)
@@ -119,7 +125,7 @@ def detect_or_show(
     n_train: int = 48,
     crop: int = 128,
     steps: int = 200,
-    bfloat16: bool = False,
+    runtime: Runtime = Runtime(),
     seed: int = 0,
     progress: bool = False,
     false_alarm: float = FALSE_ALARM,
@@ -137,16 +143,16 @@ def detect_or_show(
     if bool(fingerprints) != bool(images):
         raise ValueError("give fingerprints and a folder of images, or neither for the demo")
     if fingerprints:
-        return detect_your_own(fingerprints, images, denoiser, progress, false_alarm, reals)
-    used = load_denoiser(denoiser, bfloat16=bfloat16, limit=LIMIT)
-    plan = DifPlan(steps=steps, bfloat16=bfloat16, seed=seed)
+        return detect_your_own(fingerprints, images, denoiser, runtime, progress, false_alarm, reals)
+    used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, LIMIT)
+    plan = DifPlan(steps=steps, bfloat16=runtime.bfloat16, seed=seed)
     present = [name for name in generators if weights_exist(name)]
     with demo_folders(present, n_train + MIN_TEST, crop) as folders:
         size: dict[str, Any] = {"n_train": n_train, "crop": crop, "control_quality": 0, "progress": progress}
         runs = [train_your_own(folders["real"], folders[n], used, plan, **size, name=n) for n in present]
     with demo_folders(present, demo_images, crop, first=100_000) as folders:
         files = [path for folder in folders.values() for path in list_images(folder)]
-        return detect_your_own([run.fingerprint for run in runs], files, denoiser, progress, false_alarm)
+        return detect_your_own([run.fingerprint for run in runs], files, denoiser, runtime, progress, false_alarm)
 
 
 def weights_exist(generator: str) -> bool:

@@ -56,10 +56,7 @@ def train_run(
         The images in words, for the files' metadata.
     folder : path
         Gets <name>-eNN.safetensors, and a folder of checkpoints and sample grids for each plan and data.
-    device : str
-        "auto" is a GPU where there is one.
     """
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     facts: dict[str, Any] = {"name": name, "style": plan.style, "data": data}
     facts["data_sha256"] = sha256_bytes(*(np.ascontiguousarray(image).data for image in images))
     key = sha256_bytes(repr((plan, facts["data_sha256"])).encode())[:8]

@@ -1,0 +1,193 @@
+"""What computations run on: device, precision, threads and cells at a time, resolved once by asking the machine.
+
+"auto" is a GPU where there is one, and bfloat16 only where the machine says that it computes in it and a timed probe
+of the real operations finds it worth while: emulated, it is up to twenty times slower than float32. The environment
+variables ``DIFCORE_DEVICE`` and ``DIFCORE_PRECISION`` say what "auto" is instead.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from difcore.cache import keep, optional_folder
+from difcore.files import atomic_json, read_json, sha256_bytes
+from difcore.machine import processor_facts, processor_name
+from difcore.probe import probe
+
+DEVICE_VARIABLE, PRECISION_VARIABLE = "DIFCORE_DEVICE", "DIFCORE_PRECISION"
+ASKED = "asked for"
+WORTH_WHILE = 1.3  # times faster that bfloat16 has to be, to be chosen
+PRECISIONS = ("float32", "bfloat16")
+DEVICES = "cpu, cuda, cuda:N or mps"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a computation runs on; plain values, so that it can go to other processes and into records.
+
+    Attributes
+    ----------
+    device : str
+        As torch calls it.
+    precision : {"float32", "bfloat16"}
+        Of the filter's middle layers and of networks that are trained. Images, losses and weights stay in float32.
+    threads : int
+        torch's, on the CPU.
+    workers : int
+        Cells of a grid at a time.
+    processor : str
+        Name of the CPU, or of the GPU that ``device`` is.
+    ratio : float or None
+        Time in float32 over time in bfloat16, as last probed on this machine; None: not probed.
+    method : str
+        How the precision was found.
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    threads: int = 1
+    workers: int = 1
+    processor: str = ""
+    ratio: float | None = None
+    method: str = "not asked"
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether the precision is bfloat16: what plans and filters take."""
+        return self.precision == "bfloat16"
+
+    def wanted(self) -> bool | None:
+        """``bfloat16`` if the user said so; None leaves the precision to what a fingerprint was fitted in."""
+        return self.bfloat16 if self.method in (ASKED, PRECISION_VARIABLE) else None
+
+    def facts(self) -> dict[str, Any]:
+        """For records."""
+        return asdict(self)
+
+    def numbers(self) -> tuple[str, str]:
+        """What of it changes numbers: the kind of device and the precision, for the keys of caches."""
+        return (self.device.partition(":")[0], self.precision)
+
+    def check(self) -> None:
+        """Raise ValueError, in one line, where this machine cannot run it: a worker of a cluster, perhaps."""
+        check_device(self.device)
+        if self.bfloat16:
+            check_bfloat16(self.device)
+
+
+def resolve(device: str = "auto", precision: str = "auto", threads: int = 0, workers: int = 1) -> Runtime:
+    """What to run on, asked of the machine where it is not said.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+    precision : {"auto", "float32", "bfloat16"}
+    threads : int
+        For torch on the CPU, set for this process; 0: as torch has them, which ``OMP_NUM_THREADS`` sets.
+    workers : int
+        Cells at a time; -1: one per core.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device, if it cannot compute in the precision, or for another word; one line.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    device, _ = named(DEVICE_VARIABLE, device)
+    precision, method = named(PRECISION_VARIABLE, precision)
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f"unknown precision {precision!r} ({method}); choose auto, {' or '.join(PRECISIONS)}")
+    device = best_device() if device == "auto" else device
+    check_device(device)
+    if precision == "bfloat16":
+        check_bfloat16(device)
+    count = torch.get_num_threads()
+    found = partial(
+        Runtime, device, threads=count, workers=joblib.effective_n_jobs(workers or 1), processor=device_name(device)
+    )
+    if precision != "auto":
+        return found(precision=precision, ratio=known_ratio(device, count), method=method)
+    if not supports_bfloat16(device):
+        return found(precision="float32", method="no bfloat16 here")
+    ratio = probed_ratio(device, count)
+    return found(precision="bfloat16" if ratio >= WORTH_WHILE else "float32", ratio=ratio, method="probe")
+
+
+def named(variable: str, value: str) -> tuple[str, str]:
+    """``value`` and ``ASKED``, or, if it is "auto", what an environment variable says instead and its name."""
+    return (value, ASKED) if value != "auto" else (os.environ.get(variable) or "auto", variable)
+
+
+def best_device() -> str:
+    """A GPU where there is one."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError, in one line, unless ``device`` is one that is here."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; choose {DEVICES}") from error
+    if wanted.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"unknown device {device!r}; choose {DEVICES}")
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (wanted.index or 0) >= here[wanted.type]:
+        raise ValueError(f"there is no device {device!r} here; use --device cpu")
+
+
+def check_bfloat16(device: str) -> None:
+    """Raise ValueError, in one line, unless ``device`` computes in bfloat16."""
+    if not supports_bfloat16(device):
+        raise ValueError(f"{device_name(device)} cannot compute in bfloat16; use --precision float32, or auto")
+
+
+def supports_bfloat16(device: str) -> bool:
+    """Whether the machine says that ``device`` computes in bfloat16; on Apple's GPUs it is not used."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    # The question is private, and may go: then it counts as answered with no.
+    ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return kind == "cpu" and ask is not None and bool(ask())
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor_name()
+
+
+def probed_ratio(device: str, threads: int) -> float:
+    """``probe``, made once for a processor, a version of torch, a number of threads and a device, then kept."""
+    if (known := known_ratio(device, threads)) is not None:
+        return known
+    ratio = round(probe(device), 3)
+    if (folder := optional_folder("probes")) is not None:
+        facts = {"processor": device_name(device), "torch": torch.__version__, "threads": threads, "ratio": ratio}
+        keep(partial(atomic_json, folder / probe_file(device, threads), facts))
+    return ratio
+
+
+def known_ratio(device: str, threads: int) -> float | None:
+    """What a probe found earlier; None if there was none."""
+    folder = optional_folder("probes")
+    ratio = read_json(folder / probe_file(device, threads)).get("ratio") if folder else None
+    return float(ratio) if isinstance(ratio, int | float) else None
+
+
+def probe_file(device: str, threads: int) -> Path:
+    """Name of the file that keeps a probe."""
+    kind = torch.device(device).type
+    # Virtual machines call different processors by one name: what they can do tells them apart.
+    facts = (device_name(device), processor_facts().get("flags"), torch.__version__, threads, kind)
+    return Path(f"bfloat16-{sha256_bytes(repr(facts).encode())[:16]}.json")
