@@ -338,6 +338,16 @@ def test_folders_are_those_of_where_the_user_stands(tmp_path: Path, monkeypatch:
     assert worker_environment(1, tmp_path / "other")["DIFCORE_DATA"] == str(tmp_path / "other")
 
 
+def test_the_script_too_takes_folders_from_where_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('taken from the caller's folder')", encoding="utf-8")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"DIFCORE_USE_ACTIVE_ENV": "1", "PATH": path}
+    for folder, told in (("gone", f"{tmp_path / 'gone'} is not a folder"), (".", "no notebook 'no_such'")):
+        command = [str(PROJECT_DIR / "run_all.sh"), "--data-root", folder, "--only", "no_such"]
+        answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert (answer.returncode, answer.stdout) == (2, "") and told in answer.stderr
+
+
 def test_an_installed_package_without_notebooks_says_so(project: Project) -> None:
     with pytest.raises(BatchError, match=r"no notebooks at .*notebooks.*in a clone"):
         project.run(notebooks_dir=project.notebooks / "gone")
