@@ -111,8 +111,7 @@ def run_jobs(todo: Sequence[Job], batch: Batch, display: Progress) -> None:
                     state = finish(name, one.process.returncode, batch)
                     if state["status"] == "ok":
                         known[name] = state["seconds"]
-                    left = left_of(waiting, running, known, batch) if waiting or running else ""
-                    tell(state, f"{done_of(batch, todo)}{left}", display)
+                    tell(state, f"{done_of(batch, todo)}{left_of(waiting, running, known, batch)}", display)
             note = left_of(waiting, running, known, batch).removeprefix(", ")
             display.update(total, description=done_of(batch, todo), completed=len(todo) - len(waiting) - len(running),
                            note=note)  # fmt: skip
@@ -137,7 +136,9 @@ def done_of(batch: Batch, todo: Sequence[Job]) -> str:
 
 
 def left_of(waiting: Sequence[Job], running: Mapping[str, Running], known: Mapping[str, float], batch: Batch) -> str:
-    """ ", about 3 min left", or what stands against saying so."""
+    """ ", about 3 min left", or what stands against saying so; empty when all are done."""
+    if not (waiting or running):
+        return ""
     expected = expected_seconds([*running, *(job.name for job in waiting)], known)
     if any(seconds is None for seconds in expected.values()):
         return ", no time known yet" if not known else ""
