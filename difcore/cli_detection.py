@@ -27,21 +27,17 @@ from difcore.cli_input import (
 )
 from difcore.cli_output import (
     answer,
-    called_facts,
-    called_generated,
     cross_table,
     detection_facts,
     detection_fields,
     facts_table,
-    matches_table,
-    null_fields,
-    null_text,
     percent,
     show_progress,
     skipped_fields,
     tell_skipped,
     with_intervals,
 )
+from difcore.cli_verdicts import called_facts, called_generated, matches_table, null_fields, null_text
 
 if TYPE_CHECKING:
     from rich.console import Console
