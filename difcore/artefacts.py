@@ -25,6 +25,7 @@ from difcore.failures import CellsFailed, failure_of, qualified
 from difcore.failures import NeedsData as NeedsData
 from difcore.files import PROJECT_DIR, atomic_json, atomic_text, atomic_write
 from difcore.machine import processor_name
+from difcore.names import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,9 +126,12 @@ def _save_figure(figure: Figure, stem: Path) -> None:
 
 
 def _save_table(table: pd.DataFrame, path: Path) -> None:
-    """``table`` as CSV; an index that carries names (a matrix) is kept, a mere row count is not."""
+    """``table`` as CSV, names ``shown``; an index that carries names (a matrix) is kept, a mere row count is not."""
     counted = isinstance(table.index, pd.RangeIndex) and table.index.name is None
-    atomic_text(path, table.to_csv(index=not counted, lineterminator="\n"))
+    written = table.copy()
+    for column in [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]:
+        written[column] = [shown(value) if isinstance(value, str) else value for value in table[column]]
+    atomic_text(path, written.to_csv(index=not counted, lineterminator="\n"))
 
 
 def save_artefact(

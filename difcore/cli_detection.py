@@ -38,6 +38,7 @@ from difcore.cli_output import (
     with_intervals,
 )
 from difcore.cli_verdicts import called_facts, called_generated, matches_table, null_fields, null_text
+from difcore.names import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +121,7 @@ def fit(
             "file": out,
             "verdict": checked.line(),
         }
-        console.print(facts_table(f"Fingerprint {name}", facts))
+        console.print(facts_table(f"Fingerprint {shown(name)}", facts))
         held_out = detection_facts(result.held_out) if result.held_out else {"images": "none"}
         console.print(facts_table("\nHeld out", held_out))
         tell_skipped(console, result.skipped, len(real) + len(fake))
@@ -177,7 +178,7 @@ def evaluate(
         here, fitted = (f"real {{{key}_real:+.4f}}, fake {{{key}_fake:+.4f}}" for key in ("rho", "mu"))
         facts = {"mean correlation": here.format(**document), "centres at the fit": fitted.format(**document)}
         facts |= {"null": null_text(judging), **called_facts(document)}
-        title = f"{fingerprint.name} ({fingerprint.method}), denoiser {used.name}"
+        title = f"{shown(fingerprint.name)} ({fingerprint.method}), denoiser {used.name}"
         console.print(facts_table(title, detection_facts(result) | facts))
         tell_skipped(console, skipped, len(real_files) + len(fake_files))
 

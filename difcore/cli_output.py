@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from difcore.names import shown
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -62,13 +64,13 @@ class OneLineGroup(TyperGroup):
 def one_line_warnings() -> Iterator[None]:
     """Within, a CacheWarning is one line on stderr, shown once, without the place in the code that others come with."""
     with warnings.catch_warnings():
-        show, shown = warnings.showwarning, set()
+        show, told = warnings.showwarning, set()
 
         def show_one_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
             if category.__name__ == "CacheWarning":  # by name: its module is not loaded for --help
-                if str(message) not in shown:
-                    print(f"difcore: warning: {message}", file=sys.stderr)
-                shown.add(str(message))
+                if str(message) not in told:
+                    print(f"difcore: warning: {shown(message)}", file=sys.stderr)
+                told.add(str(message))
             else:
                 show(message, category, *place, **options)
 
@@ -89,7 +91,7 @@ def one_line(error: Exception) -> str | None:
         text = str(error) or type(error).__name__
     else:
         return None
-    return " ".join(text.split()) + hint
+    return shown(text) + hint
 
 
 def lacks_data(error: Exception) -> bool:
@@ -119,7 +121,7 @@ def answer(
         width = None if sys.stdout.isatty() else PIPED_WIDTH
         tell(Console(markup=False, highlight=False, emoji=False, width=width))
     for warning in warnings:
-        print(f"difcore: warning: {' '.join(warning.split())}", file=sys.stderr)
+        print(f"difcore: warning: {shown(warning)}", file=sys.stderr)
 
 
 def detection_fields(result: Detection | None) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def facts_table(title: str, facts: Mapping[str, object]) -> Table:
     table.add_column(overflow="fold")
     for key, value in facts.items():
         if value is not None:
-            table.add_row(key, str(value))
+            table.add_row(key, shown(value))
     return table
 
 
@@ -187,7 +189,7 @@ def tell_skipped(console: Console, skipped: Sequence[Skipped], total: int) -> No
 
     console.print(f"\n{skip_report(list(skipped), total)}")
     for entry in skipped[:SHOWN_SKIPS]:
-        console.print(f"  {entry.path}: {entry.reason}", soft_wrap=True)
+        console.print(f"  {shown(entry.path)}: {shown(entry.reason)}", soft_wrap=True)
     if len(skipped) > SHOWN_SKIPS:
         console.print(f"  and {len(skipped) - SHOWN_SKIPS} more; --json lists all")
 
@@ -199,10 +201,10 @@ def cross_table(rows: pd.DataFrame, value: str, title: str, form: Callable[[floa
     table = Table("train \\ test", title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
     tests = list(dict.fromkeys(rows["test"]))
     for name in tests:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(shown(name), justify="right", overflow="fold")
     for train in dict.fromkeys(rows["train"]):
         part = rows[rows["train"] == train].set_index("test")
-        table.add_row(train, *(form(float(part.loc[test, value])) for test in tests))
+        table.add_row(shown(train), *(form(float(part.loc[test, value])) for test in tests))
     counts = rows.drop_duplicates("test").set_index("test")
     table.add_row(
         "real + fake", *(f"{counts.loc[t, 'n_real']} + {counts.loc[t, 'n_fake']}" for t in tests), style="dim"

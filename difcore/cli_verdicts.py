@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from difcore.cli_output import percent
+from difcore.names import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,10 +59,10 @@ def matches_table(matches: pd.DataFrame, rate: float) -> Table:
     table.add_column("verdict", overflow="fold", min_width=14)
     before = None
     for row in matches.itertuples():
-        name = "" if row.image == before else str(row.image)
+        name = "" if row.image == before else shown(row.image)
         verdict = f"{row.verdict}: {row.reason}" if row.reason else str(row.verdict)
         numbers = (number(row.z, "+.1f"), number(row.p, ".2g"), number(row.p_holm, ".2g"))
-        table.add_row(name, str(row.fingerprint), f"{row.rho:+.4f}", *numbers, str(row.nearest_centre), verdict)
+        table.add_row(name, shown(row.fingerprint), f"{row.rho:+.4f}", *numbers, str(row.nearest_centre), verdict)
         before = row.image
     return table
 

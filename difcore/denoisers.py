@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -18,7 +18,7 @@ from difcore.bias import bias_for_size
 from difcore.convolution import conv_relu
 from difcore.correlation import limited
 from difcore.devices import mixed, true_float32
-from difcore.files import DATA_DIR, atomic_safetensors, sha256_bytes
+from difcore.files import DATA_DIR, atomic_safetensors, read_safetensors, sha256_bytes
 from difcore.mean_bias import SUFFIX, mean_bias
 from difcore.tensors import keep_freed_memory
 
@@ -196,9 +196,7 @@ def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"no denoiser weights at {path}")
     try:
-        with safe_open(path, "pt") as stream:
-            metadata = {key: json.loads(value) for key, value in (stream.metadata() or {}).items()}
-            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
+        tensors, metadata = read_safetensors(path)
         bias = tensors.pop("bias").float()
         model = DnCNN(metadata["depth"], metadata["features"])
         state = model.state_dict()

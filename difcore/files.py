@@ -41,8 +41,8 @@ def atomic_write(path: Path | str, write: Callable[[Path], Any]) -> Path:
 
 
 def atomic_text(path: Path | str, text: str) -> Path:
-    """Write ``text`` as UTF-8 to ``path``, atomically."""
-    return atomic_write(path, lambda p: p.write_text(text, encoding="utf-8"))
+    """Write ``text`` as UTF-8 to ``path``, atomically; a lone surrogate as \\udcff, which JSON reads back."""
+    return atomic_write(path, lambda p: p.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def atomic_json(path: Path | str, document: Any) -> Path:
@@ -66,6 +66,24 @@ def atomic_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata
     text = {key: json.dumps(value, default=str) for key, value in metadata.items()}
     contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     return atomic_write(path, lambda p: p.write_bytes(_sorted_header(save(contiguous, text))))
+
+
+def read_safetensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file written by ``atomic_safetensors``, whatever it is called.
+
+    The library opens no path that is not UTF-8, so it is given the bytes.
+
+    Raises
+    ------
+    SafetensorError, json.JSONDecodeError
+        If it is another kind of file.
+    """
+    from safetensors.torch import load
+
+    content = Path(path).read_bytes()
+    tensors = load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return tensors, {key: json.loads(value) for key, value in header.get("__metadata__", {}).items()}
 
 
 def derived_seed(*parts: object) -> int:

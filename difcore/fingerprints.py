@@ -12,11 +12,11 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from difcore.correlation import Array, ncc, nearest_centre
-from difcore.files import atomic_safetensors, sha256_file
+from difcore.files import atomic_safetensors, read_safetensors, sha256_file
 from difcore.null import Null, Reals
 
 OFFICIAL = "official release"
@@ -136,17 +136,15 @@ def load_fingerprint(path: Path | str) -> Fingerprint:
     if not path.is_file():
         raise FileNotFoundError(f"no fingerprint at {path}")
     try:
-        with safe_open(path, "pt") as stream:
-            facts = {key: json.loads(value) for key, value in (stream.metadata() or {}).items()}
-            if facts.pop("kind", None) != "fingerprint":
-                raise ValueError("its metadata says it is something else")
-            names = list(stream.keys())
-            kinds = {k.removeprefix(NULL): Reals(tuple(stream.get_tensor(k).tolist())) for k in names if NULL in k}
-            rows = stream.get_tensor(TRAINED).tolist() if TRAINED in names else []
-            found = Fingerprint(stream.get_tensor("pattern"), **facts)
-            trained = frozenset(bytes(row).hex() for row in rows)
-            return replace(found, null=Null(kinds) if kinds else None, trained=trained)
-    except (SafetensorError, json.JSONDecodeError, TypeError, ValueError) as error:
+        tensors, facts = read_safetensors(path)
+        if facts.pop("kind", None) != "fingerprint":
+            raise ValueError("its metadata says it is something else")
+        kinds = {k.removeprefix(NULL): Reals(tuple(values.tolist())) for k, values in tensors.items() if NULL in k}
+        rows = tensors[TRAINED].tolist() if TRAINED in tensors else []
+        found = Fingerprint(tensors["pattern"], **facts)
+        trained = frozenset(bytes(row).hex() for row in rows)
+        return replace(found, null=Null(kinds) if kinds else None, trained=trained)
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         hint = "; for the authors' chk_0.pt use `difcore import-official`" if path.suffix == ".pt" else ""
         raise ValueError(f"{path} is not a difcore fingerprint: {error}{hint}") from error
 

@@ -7,18 +7,16 @@ lineage. Five small GANs. Four ProGANs, each at five epochs of its training, and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 from torch import nn
 
 from difcore.decoders import LatentDecoder
-from difcore.files import DATA_DIR, atomic_safetensors
+from difcore.files import DATA_DIR, atomic_safetensors, read_safetensors
 from difcore.gans import GanPlan, build_gan
 from difcore.generating import generate, generate_from_noise, generate_progan
 from difcore.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, build_decoder
@@ -157,8 +155,7 @@ def weights_path(name: str | Path) -> Path:
 
 def read_facts(name: str | Path) -> dict[str, Any]:
     """What a generator's file says of itself: kind, name, data, plan; a decoder's PSNR in dB, a ProGAN's epoch."""
-    with safe_open(weights_path(name), "pt") as stream:
-        return {key: json.loads(value) for key, value in stream.metadata().items()}
+    return read_safetensors(weights_path(name))[1]
 
 
 def real_style(name: str | Path) -> str:
@@ -172,9 +169,8 @@ def real_style(name: str | Path) -> str:
 
 def load_with_plan(name: str | Path) -> tuple[nn.Module, AnyPlan]:
     """A generator in eval mode, and the plan that it was trained by."""
-    facts = read_facts(name)
-    with safe_open(weights_path(name), "pt") as stream:
-        state = {key: stream.get_tensor(key).float() for key in stream.keys()}  # noqa: SIM118 - not a dict
+    tensors, facts = read_safetensors(weights_path(name))
+    state = {key: values.float() for key, values in tensors.items()}
     plan = KINDS[facts["kind"]](**facts["plan"])
     model = build(plan)
     model.load_state_dict(state)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from difcore.names import shown
+
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
@@ -40,7 +42,7 @@ def show_table(table: pd.DataFrame) -> Styler:
     texts = [c for c in joined.columns if not pd.api.types.is_numeric_dtype(joined[c])]
     written: dict[Any, Any] = {c: f"{{:.{decimals(joined[c])}f}}" for c in floats}
     left = {"text-align": "left", "white-space": "normal", "max-width": "22em", "vertical-align": "top"}
-    shown = joined.style.format(dict.fromkeys(texts, "{}"), na_rep="–", escape="html")
-    shown = shown.format(written, na_rep="–", subset=floats) if floats else shown
-    shown = shown.hide(axis="index").set_properties(subset=texts, **left)
-    return shown.set_table_styles({c: [{"selector": "th", "props": "text-align: left"}] for c in texts})
+    styler = joined.style.format(dict.fromkeys(texts, shown), na_rep="–", escape="html")
+    styler = styler.format(written, na_rep="–", subset=floats) if floats else styler
+    styler = styler.hide(axis="index").set_properties(subset=texts, **left)
+    return styler.set_table_styles({c: [{"selector": "th", "props": "text-align: left"}] for c in texts})

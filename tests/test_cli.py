@@ -630,7 +630,7 @@ def test_what_is_not_finite_becomes_null(capsys: pytest.CaptureFixture[str]) -> 
     answer({"a": float("nan"), "b": [np.float32("inf"), np.float64(0.5)]}, True, lambda console: None, ["two\nlines"])
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"a": None, "b": [None, 0.5]}
-    assert captured.err == "difcore: warning: two lines\n"
+    assert captured.err == "difcore: warning: two\\nlines\n"
 
 
 def test_as_a_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

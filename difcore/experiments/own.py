@@ -30,6 +30,7 @@ from difcore.fingerprints import Fingerprint, contents
 from difcore.fit import DifPlan
 from difcore.generators import fakes_of
 from difcore.images import Skipped, list_images
+from difcore.names import shown
 from difcore.null import null_of
 from difcore.stats import as_row, detection
 
@@ -206,11 +207,11 @@ def model_card(run: OwnFingerprint, data: str) -> str:
         steps = f"{found.metadata['steps']} steps of {plan['batch']}"
         trained = [f"- prior {plan['prior']}, {steps}, learning rate {plan['learning_rate']}"]
     lines = [
-        f"# Fingerprint {found.name}",
+        f"# Fingerprint {shown(found.name)}",
         "",
         f"{KINDS[found.method]}: says whether one certain generator made an image.",
         "",
-        f"- images: {data}; {native.n_train} + {native.n_train} to fit on, drawn with seed {native.seed}",
+        f"- images: {shown(data)}; {native.n_train} + {native.n_train} to fit on, drawn with seed {native.seed}",
         f"- centre crops of {found.crop} px, never resized",
         f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]}), "
         + (f"residuals limited to {limit} of their root mean square" if limit else "residuals not limited"),

@@ -20,6 +20,7 @@ from difcore.fit import DifPlan
 from difcore.generators import SHIPPED
 from difcore.images import Skipped, list_images, read_crop
 from difcore.matching import FOREIGN_DENOISER, load_recorded
+from difcore.names import shown
 from difcore.residuals import residuals_of
 from difcore.runtime import Runtime
 
@@ -102,12 +103,12 @@ def detect_your_own(
     crop, named_files = loaded[0].crop, set(found.table["image"])
     usable = [path for path in files if str(path) in named_files]
     residuals = residuals_of(usable, used, crop).values
-    crops = {path.name: read_crop(path, crop) for path in usable}
+    crops = {shown(path.name): read_crop(path, crop) for path in usable}
     if len(crops) < len(usable):
         raise ValueError("images need file names of their own")
-    table = found.table.assign(image=found.table["image"].map(lambda path: Path(path).name))
+    table = found.table.assign(image=found.table["image"].map(lambda path: shown(Path(path).name)))
     warnings += tuple(null_warnings(found.fingerprints, false_alarm))
-    values = {path.name: np.array(residuals[k]) for k, path in enumerate(usable)}
+    values = {shown(path.name): np.array(residuals[k]) for k, path in enumerate(usable)}
     return OwnDetection(table, found.fingerprints, crops, values, used, found.skipped, warnings)
 
 
