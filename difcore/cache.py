@@ -22,6 +22,7 @@ KINDS = {
     "cells": "results of the notebooks' grids",
     "fits": "fingerprints and test residuals of cross-detections",
     "release": "the authors' release, from `difcore fetch`",
+    "weights": "ImageNet's, of ResNet-50",
     "probes": "what was measured of this machine",
 }
 TAG = "CACHEDIR.TAG"  # bford.info/cachedir: backups leave such folders out, and difcore deletes in no other

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from difcore.cache import cache_folder, needed_folder
 from difcore.devices import built
 from difcore.files import sha256_file
 
@@ -100,20 +101,22 @@ def load_imagenet(model: nn.Module, name: str) -> str:
 
 
 def imagenet_file() -> Path:
-    """The weights' file, downloaded into the user's cache unless it is there.
+    """The weights' file, downloaded into difcore's cache unless it is there.
 
     Raises
     ------
     WeightsError
         If the download fails.
+    CacheError
+        If the cache cannot be written.
     """
     import pooch
     import requests
 
-    folder = Path(pooch.os_cache("difcore"))
     name = "resnet50_imagenet.safetensors"
-    if (folder / name).is_file():
-        return folder / name
+    if (known := cache_folder("weights") / name).is_file():
+        return known
+    folder = needed_folder("weights")
     try:
         download = pooch.HTTPDownloader(timeout=30)
         return Path(pooch.retrieve(WEIGHTS_URL, known_hash=None, fname=name, path=folder, downloader=download))

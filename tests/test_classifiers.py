@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pooch
 import pytest
 import requests
 import torch
@@ -19,6 +18,7 @@ from torch import nn
 
 from difcore import augmentation, classifiers
 from difcore.augmentation import augment
+from difcore.cache import made_folder
 from difcore.classifiers import ARCHITECTURES, MINUTE, ClassifierPlan, build_classifier, hold_out, train_classifier
 from difcore.images import through_jpeg
 from difcore.priors import build_prior, parameter_count
@@ -240,16 +240,14 @@ def test_images_too_small_for_the_networks_are_refused() -> None:
 
 
 @pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
-    return tmp_path / "difcore"
+def home(cache: Path) -> Path:
+    return made_folder("weights")
 
 
 def test_imagenet_weights_fill_all_but_the_last_layer(home: Path) -> None:
     donor, model = build_classifier("resnet50", 1), build_classifier("grag21", 2)
     head = model.fc.weight.clone()
     weights = {k: v for k, v in donor.state_dict().items() if not k.startswith("fc.")}
-    home.mkdir()
     save_file({**weights, "fc.weight": torch.zeros(1000, 2048)}, home / "resnet50_imagenet.safetensors")
     assert len(load_imagenet(model, "grag21")) == 64
     assert all(torch.equal(model.state_dict()[k], v) for k, v in weights.items())
@@ -257,7 +255,6 @@ def test_imagenet_weights_fill_all_but_the_last_layer(home: Path) -> None:
 
 
 def test_weights_of_something_else_are_refused(home: Path) -> None:
-    home.mkdir()
     file = home / "resnet50_imagenet.safetensors"
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, file)
     with pytest.raises(WeightsError, match="does not hold a ResNet-50"):
