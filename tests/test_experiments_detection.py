@@ -383,6 +383,26 @@ def test_draws_on_one_generator_are_no_evidence_on_generators() -> None:
     assert np.isnan(paired_gap(table_of(rows[:1]), "method", "DIF", "X").value)
 
 
+def test_a_generators_luck_is_rarely_called_a_methods_merit() -> None:
+    """Two methods alike on average, each better on some generators: one time in twenty is allowed."""
+    rng, trials, found, naive = np.random.default_rng(4), 120, 0, 0
+    for _ in range(trials):
+        gaps = rng.normal(0, 0.1, 4)
+        rows = [
+            (name, method, seed, 0.7 + (method == "DIF") * gap + rng.normal(0, 0.005))
+            for name, gap in zip("abcd", gaps, strict=True)
+            for method in ("DIF", "X")
+            for seed in range(3)
+        ]
+        table = table_of(rows, n_real=10_000, n_fake=10_000)
+        low, high = paired_gap(table, "method", "DIF", "X").interval
+        found += low > 0 or high < 0
+        cells = table.pivot_table(index=["generator", "seed"], columns="method", values="accuracy")
+        low, high = t_estimate(cells["DIF"] - cells["X"], "each draw for itself").interval
+        naive += low > 0 or high < 0
+    assert found <= 14 < 24 < naive  # binomial of 120 at 5 %: 6 with a standard deviation of 2.4
+
+
 def test_no_interval_is_narrower_than_the_test_images_allow() -> None:
     rows = [(name, method, 0, share) for name in "abc" for method, share in (("DIF", 0.9), ("X", 0.8))]
     same = paired_gap(table_of(rows, n_real=10, n_fake=10), "method", "DIF", "X")

@@ -41,7 +41,7 @@ OFFLINE: dict[str, dict[str, Any]] = {
     "10_tab_A_denoising_filter": DECODER,
     "11_tab_B_unet": {"size": 32},
     "12_tab_C_architectures": DECODER,
-    "13_fig_B_train_size_gans": {**SIZES, "generators": ["demo-dcgan"]},
+    "13_fig_B_train_size_gans": {**SIZES, "generators": ["demo-dcgan"], "mode": "paper"},
     "14_fig_C_train_size_ltims": {**SIZES, "generators": ["demo-deconv2"]},
     "15_fig_D_consistency": {**DECODER, **CLASSIFIER},
     "16_fig_E_variants": {**DECODER, "generators": ["demo-deconv4", "demo-deconv4-foliage"]},
@@ -226,6 +226,15 @@ def test_the_record_says_how(output: Path) -> None:
     asked = {**OFFLINE, **RELEASE}[output.name]
     assert {key for key in asked if key not in record["parameters"]} == set()
     assert all(record["parameters"][key] == value for key, value in asked.items() if key != "denoiser")
+
+
+def test_the_papers_mode_says_what_it_used(offline: Path) -> None:
+    theirs, ours = (
+        json.loads((offline / name / "run.json").read_text(encoding="utf-8"))["parameters"]
+        for name in ("13_fig_B_train_size_gans", "14_fig_C_train_size_ltims")
+    )
+    assert (theirs["mode"], theirs["margin"]) == ("paper", 0.01) and theirs["F_DnCNN"].startswith("border profile: the")
+    assert (ours["mode"], ours["margin"]) == ("ours", 0.03)
 
 
 def test_the_executed_notebook_shows_its_figures_and_no_error(output: Path) -> None:
