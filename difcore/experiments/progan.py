@@ -132,14 +132,12 @@ def images_to_learn(
         images = training_scenes(cache, style, count or SCENES, size, progress)
         return images, describe(images, style)
     images, skipped = [], []
-    paths = list_images(folder)
-    paths = [path for path in paths if is_image(path)][:count] if count else paths
-    for path in paths:
+    for path in [path for path in list_images(folder) if not count or is_image(path)][: count or None]:
         try:
             images.append(read_crop(path, size))
         except ImageError as error:
             skipped.append(Skipped(path, str(error)))
-    note = skip_report(skipped, len(paths))
+    note = skip_report(skipped, len(images) + len(skipped))
     if not images:
         raise ValueError(f"no image of {folder} can be learned from: {note}")
     text = f"{len(images)} images of {Path(folder).name}, centre crops of {size} px"
