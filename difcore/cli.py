@@ -17,8 +17,9 @@ import typer
 from difcore import __version__
 from difcore import cli_options as opt
 from difcore.cli_cache import cache_app
-from difcore.cli_detection import cross_detect, detect, evaluate, fit
+from difcore.cli_fitting import cross_detect, fit
 from difcore.cli_input import check_out, hand_down, parse_grid
+from difcore.cli_judging import detect, evaluate
 from difcore.cli_output import OneLineGroup, answer, facts_table, show_progress
 
 app = typer.Typer(

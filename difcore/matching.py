@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from difcore.denoisers import LIMIT, SHIPPED, Denoiser, load_denoiser
+from difcore.denoisers import LIMIT, Denoiser, load_denoiser
 from difcore.fingerprints import Fingerprint
-from difcore.mean_bias import SUFFIX
 from difcore.runtime import supports_bfloat16
 
 FOREIGN_DENOISER = "photos-long"  # for the authors' fingerprints: chosen by agreement with them (notebooks 03 and 05)
@@ -47,11 +46,6 @@ def load_recorded(
 def same_filter(fingerprint: Fingerprint, denoiser: Denoiser) -> bool:
     """Whether ``denoiser`` gives the residuals that the fingerprint was fitted to, up to rounding.
 
-    By the recorded hash, or that of the other precision; a shipped filter of the same name and limit counts, too. A
-    fingerprint that records no filter is taken to match.
+    By the recorded hash, or that of the other precision. A fingerprint that records no filter is taken to match.
     """
-    facts = fingerprint.metadata
-    if facts.get("denoiser_sha256") in (None, denoiser.hash, denoiser.twin):
-        return True
-    known = denoiser.name.removesuffix(SUFFIX) in SHIPPED
-    return known and (facts.get("denoiser"), facts.get("limit")) == (denoiser.name, denoiser.limit)
+    return fingerprint.metadata.get("denoiser_sha256") in (None, denoiser.hash, denoiser.twin)

@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import difcore
-from difcore import cli_detection, release
+from difcore import cli_fitting, release
 from difcore.cache import cache_folder
 from difcore.cli import app
 from difcore.cli_input import make_plan, parse_grid, training_count
@@ -146,8 +146,8 @@ def test_version() -> None:
 
 
 def test_defaults_shown_for_a_fit_are_those_of_the_plan() -> None:
-    options = typing.get_type_hints(cli_detection.fit, include_extras=True)
-    parameters = inspect.signature(cli_detection.fit).parameters
+    options = typing.get_type_hints(cli_fitting.fit, include_extras=True)
+    parameters = inspect.signature(cli_fitting.fit).parameters
     shown = {"False": "no-boost", "None": "off"}
     for field in dataclasses.fields(DifPlan):
         if field.name == "bfloat16":  # of the runtime, by --precision

@@ -15,7 +15,7 @@ from difcore.cli_input import choose_denoiser, mismatches
 from difcore.denoisers import LIMIT, load_denoiser, save_denoiser
 from difcore.experiments.own_detection import matching_filter
 from difcore.fingerprints import OFFICIAL, Fingerprint, load_fingerprint, save_fingerprint
-from difcore.matching import FOREIGN_DENOISER, load_recorded
+from difcore.matching import FOREIGN_DENOISER, load_recorded, same_filter
 from difcore.methods import fit_pattern
 
 
@@ -57,3 +57,11 @@ def test_the_authors_fingerprints_get_the_filter_for_them() -> None:
     for prints, name in (([own], None), ([own, official], None), ([official], "highpass")):
         assert choose_denoiser(name, prints).name == "highpass"
     assert choose_denoiser(None, []).name == "photos"
+
+
+def test_another_precision_is_the_same_filter_and_another_limit_is_not() -> None:
+    plain, rounded = (load_denoiser("scenes", bfloat16=r, limit=LIMIT) for r in (False, True))
+    fitted = Fingerprint(torch.randn(3, 8, 8), 0, 1, metadata={"denoiser_sha256": rounded.hash})
+    assert rounded.hash != plain.hash and same_filter(fitted, plain) and same_filter(fitted, rounded)
+    assert not same_filter(fitted, load_denoiser("scenes")) and not same_filter(fitted, load_denoiser("highpass"))
+    assert same_filter(replace(fitted, metadata={}), plain)
