@@ -74,6 +74,7 @@ def fit(
     from difcore.experiments.folders import fit_folders
     from difcore.fingerprints import save_fingerprint
     from difcore.images import list_images
+    from difcore.presets import preset
 
     denoiser, limit, margin = in_mode(mode, method, denoiser, limit, margin)
     check_out(out)
@@ -81,6 +82,7 @@ def fit(
     plan = make_plan(
         method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, input_noise=input_noise, ema=ema,
         boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=runtime.bfloat16, seed=seed,
+        fits=preset(mode).fits if method == "dif" else None,
     )  # fmt: skip
     real, fake = list_images(real_dir, recursive), list_images(fake_dir, recursive)
     train = train if matched else training_count(mode, train, (real, fake))

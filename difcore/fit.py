@@ -54,6 +54,8 @@ class DifPlan:
         their spread) has not improved for so many steps. None: run all steps.
     prior : str
         Architecture of g_theta, see ``difcore.priors``.
+    fits : int
+        At most so many fits: one that does not set out is begun again (``difcore.restarts``). 1: one, as in the paper.
     bfloat16 : bool
         Run the prior in bfloat16.
     seed : int
@@ -69,13 +71,21 @@ class DifPlan:
     alpha: float = 1.0
     patience: int | None = None
     prior: str = "unet"
+    fits: int = 3
     bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.alpha != 1 and not self.boost:
             raise ValueError("alpha scales residuals, which Pearson correlation ignores: it needs boost=True")
-        if not 0 < self.alpha <= 1 or self.steps < 1 or self.batch < 2 or self.margin <= 0 or not 0 <= self.ema < 1:
+        if (
+            not 0 < self.alpha <= 1
+            or self.steps < 1
+            or self.batch < 2
+            or self.margin <= 0
+            or not 0 <= self.ema < 1
+            or self.fits < 1
+        ):
             raise ValueError(f"out of range: {self}")
 
 

@@ -1,4 +1,4 @@
-"""Two settings of everything that detects: the paper's own, and ours, which departs from it in four points."""
+"""Two settings of everything that detects: the paper's own, and ours, which departs from it in five points."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Preset:
         F_DnCNN is the plain mean residual of the filter's training images (``difcore.mean_bias``), not its profile.
     limit : float or None
         Of the residuals of published fingerprints and of people's own images; None: none, whatever is asked for.
+    fits : int
+        At most so many fits, where one does not set out.
     n_train : int or None
         N_S, training images of each class, where the data have as many; None: as asked for.
     """
@@ -29,6 +31,7 @@ class Preset:
     margin: float
     mean: bool
     limit: float | None
+    fits: int
     n_train: int | None
 
     def filter(self, name: str) -> str:
@@ -41,8 +44,8 @@ class Preset:
 
 
 MODES = {
-    "paper": Preset(MARGIN, True, None, TRAIN_IMAGES_OF_CLASS),
-    "ours": Preset(DifPlan.margin, False, LIMIT, None),
+    "paper": Preset(MARGIN, True, None, 1, TRAIN_IMAGES_OF_CLASS),
+    "ours": Preset(DifPlan.margin, False, LIMIT, DifPlan.fits, None),
 }
 
 

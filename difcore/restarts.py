@@ -12,7 +12,6 @@ from difcore.files import derived_seed
 from difcore.fingerprints import Fingerprint
 from difcore.fit import DifPlan, fit_dif
 
-FITS = 3  # at most
 APART = 1.5  # standard deviations of a class: the nearer centre is then the right one in 77 % of images, if normal
 LEVEL = 0.01  # of the test that a fit begun again has set out
 SHARE, ENOUGH = 8, 32  # one of so many images of a class is held out, if there are enough of them
@@ -26,7 +25,7 @@ def fit_restarted(
     device: str = "cpu",
     progress: bool = False,
 ) -> Fingerprint:
-    """``fit_dif``; a fit that did not set out is begun again from another seed with ``boost``, ``FITS`` in all.
+    """``fit_dif``; a fit that did not set out is begun again from another seed with ``boost``, ``plan.fits`` in all.
 
     The pairs' loss pulls a real and a fake apart whichever correlates more, so that its gradient vanishes on average
     where the classes' correlations are alike, and now and then a fit stays there. The boost's does not, for it goes by
@@ -50,7 +49,7 @@ def fit_restarted(
     first = fit_dif(real, fake, plan, name, device, progress)
     tried = [(separation(first.scores(real), first.scores(fake)), first)]
     set_out = tried[0][0] >= APART
-    while not set_out and len(tried) < FITS:
+    while not set_out and len(tried) < plan.fits:
         again = replace(plan, seed=derived_seed(plan.seed, len(tried)), boost=True)
         kept_real, out_real = hold_out(real, again.seed)
         kept_fake, out_fake = hold_out(fake, again.seed)

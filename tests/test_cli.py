@@ -25,7 +25,7 @@ from difcore.cli import app
 from difcore.cli_input import make_plan, parse_grid, training_count
 from difcore.cli_output import answer
 from difcore.denoisers import LIMIT, DnCNN, load_denoiser, save_denoiser
-from difcore.files import PROJECT_DIR, sha256_file
+from difcore.files import PROJECT_DIR, derived_seed, sha256_file
 from difcore.fingerprints import Fingerprint, load_fingerprint, save_fingerprint
 from difcore.fit import DifPlan
 
@@ -195,7 +195,9 @@ def test_fit_dif_takes_every_parameter(world: World, tmp_path: Path) -> None:
     options = ("--boost", "--seed", 7, "--crop", CROP, "--denoiser", world.denoiser, "--name", "G", "--jpeg", 90)
     out = tmp_path / "f.safetensors"
     document = call("fit", *world.pair(), "--out", out, *given, *options, "--json").json
-    assert document["plan"] == plan | {"boost": True, "bfloat16": False, "seed": 7}
+    drawn = {7, derived_seed(7, 1), derived_seed(7, 2)}  # three steps need not set out
+    assert document["plan"] == plan | {"boost": True, "bfloat16": False, "fits": 3, "seed": document["plan"]["seed"]}
+    assert document["plan"]["seed"] in drawn
     assert (document["steps"], document["name"], document["jpeg"]) == (3, "G", 90)
     assert (document["n_real"], document["n_fake"]) == (2, 2)  # a quarter is held out
     assert load_fingerprint(out).metadata["jpeg"] == 90
@@ -216,7 +218,8 @@ def test_fit_in_the_papers_mode_and_back(world: World, tmp_path: Path) -> None:
         "fit", *world.pair(), "--out", out, *filter_, "--mode", "paper", "--steps", 2, "--crop", CROP, "--json"
     )
     document = fitted.json
-    assert (document["plan"]["margin"], document["limit"], document["mode"]) == (0.01, None, "paper")
+    assert (document["plan"]["margin"], document["plan"]["fits"]) == (0.01, 1)
+    assert (document["limit"], document["mode"]) == (None, "paper")
     assert document["denoiser"] == f"{world.denoiser.stem}:mean" and document["F_DnCNN"].startswith("border profile")
     own = call("fit", *world.pair(), "--out", out, *filter_, "--mode", "paper", "--margin", 0.2, "--steps", 2, "--crop",
                CROP, "--json")  # fmt: skip

@@ -21,6 +21,7 @@ from difcore.experiments.pools import Sets, make_pool
 from difcore.experiments.sources import Source
 from difcore.fit import DifPlan
 from difcore.residuals import filter_code, stored_name
+from difcore.runtime import Runtime
 
 ROWS = [{"method": "dif", "n_train": 4, "seed": 0}, {"method": "resnet_m", "n_train": 4, "seed": 0}]
 
@@ -43,12 +44,12 @@ USED_BY: dict[str, set[str]] = {  # which cells' numbers change with a field of 
     "plan": {"DIF", "fits"},
     "training": {"classifier"},
     "denoiser": BY_RESIDUALS,
-    "bfloat16": ALL,
+    "runtime": ALL,
     "qualities": {"DIF", "classifier"},
     "max_test": {"DIF", "classifier", "fits"},
     "real_data": {"DIF", "classifier"},
 }
-UNUSED = {"absent", "label", "n_jobs", "progress", "tuned"}
+UNUSED = {"absent", "label", "progress", "tuned", "mode"}  # a mode acts by the plan and the filter
 
 
 def other(value: Any) -> Any:
@@ -89,7 +90,7 @@ def test_every_input_of_a_cell_is_in_its_key(bench: Bench, tmp_path: Path) -> No
         "plan": DifPlan(steps=3),
         "training": ClassifierPlan(steps=3),
         "denoiser": str(weights),
-        "bfloat16": True,
+        "runtime": Runtime(precision="bfloat16"),
         "qualities": (95,),
         "max_test": 7,
         "real_data": True,

@@ -116,4 +116,4 @@ def test_one_that_sets_out_is_the_plain_fit() -> None:
 def test_every_way_to_fit_restarts() -> None:
     """All callers go by ``methods.fit_pattern``, and the file says how many fits it took."""
     found = methods.fit_pattern("dif", NOTHING, NOTHING, load_denoiser("highpass"), DifPlan(steps=1))
-    assert found.metadata["fits"] == restarts.FITS and found.metadata["separation"] == 0
+    assert found.metadata["fits"] == DifPlan.fits and found.metadata["separation"] == 0

@@ -78,7 +78,7 @@ class Bench:
             If there is no such mode.
         """
         chosen = preset(mode)
-        plan = replace(self.plan, margin=chosen.margin)
+        plan = replace(self.plan, margin=chosen.margin, fits=chosen.fits)
         return replace(self, plan=plan, denoiser=chosen.filter(self.denoiser), mode=mode)
 
     def filter(self, name: str = "") -> Denoiser:
