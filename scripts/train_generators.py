@@ -25,16 +25,22 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/training"), help="for checkpoints and weights")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, mps, or auto: a GPU where there is one")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument("--export", action="store_true", help="replace the shipped weights in data/")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args()
     if options.export and DATA_DIR.parent != PROJECT_DIR:
         parser.error(f"--export writes to data/ of a checkout, and difcore is installed in {PACKAGE_DIR}")
-    runtime = resolve("cpu", options.precision, options.threads)
+    runtime = resolve(options.device, options.precision, options.threads)
     for name in options.names or [name for name in SHIPPED if name != "demo-deconv2"]:
         run = train_generator(
-            name, options.folder, options.steps, bfloat16=runtime.bfloat16, progress=not options.quiet
+            name,
+            options.folder,
+            options.steps,
+            bfloat16=runtime.bfloat16,
+            progress=not options.quiet,
+            device=runtime.device,
         )
         print(name, {key: value for key, value in run.facts.items() if key != "name"}, flush=True)
         if options.export:

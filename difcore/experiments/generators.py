@@ -99,6 +99,7 @@ def train_generator(
     seed: int | None = None,
     bfloat16: bool = False,
     progress: bool = True,
+    device: str = "cpu",
 ) -> GeneratorRun:
     """Train a generator as the shipped one was, or with other ``steps`` or ``seed``; resumes.
 
@@ -110,8 +111,8 @@ def train_generator(
         Of ``DECODERS``, ``CHILDREN`` or ``GANS``.
     scenes, size : int
         Training scenes (by default as many as for the shipped ones) and their side in px; seeds from 20000.
-    bfloat16 : bool
-        Train in bfloat16, whatever the shipped one was trained in.
+    bfloat16, device : bool, str
+        Of the training, whatever the shipped one was trained in and on.
     test : int
         Held-out scenes that a decoder's PSNR is measured on.
 
@@ -133,7 +134,7 @@ def train_generator(
     if isinstance(recipe, GanPlan):
         sources = training_scenes(folder, recipe.source, scenes, size, progress) if recipe.source else []
         plan = replace(recipe, bfloat16=bfloat16)
-        model = train_gan(images, plan, checkpoints, sources, progress)
+        model = train_gan(images, plan, checkpoints, sources, progress, device=device)
         facts["sources"] = describe(sources, recipe.source) if recipe.source else "latents ~ N(0, 1)"
     else:
         if isinstance(recipe, ChildPlan):
@@ -142,11 +143,11 @@ def train_generator(
         else:
             plan, initial = recipe, None
         plan = replace(plan, bfloat16=bfloat16)
-        model = train_decoder(images, plan, checkpoints, progress, initial=initial)
+        model = train_decoder(images, plan, checkpoints, progress, initial=initial, device=device)
         facts["psnr_heldout_db"] = round(held_out_psnr(model, style, test, size), 2)
         facts["psnr_images"] = f"{test} scenes {size}x{size}, style {style}, seeds from {HELD_OUT_SEED}"
     path = generators.save_generator(Path(folder) / f"{name}.safetensors", model, plan, facts)
-    losses = torch.load(checkpoints / "checkpoint.pt", weights_only=True)["losses"]
+    losses = torch.load(checkpoints / "checkpoint.pt", "cpu", weights_only=True)["losses"]
     return GeneratorRun(name, path, losses, facts | {"plan": asdict(plan)})
 
 
