@@ -11,9 +11,21 @@ from torch import Tensor
 
 from difcore.correlation import FLAT, chunks
 from difcore.devices import Device, free_bytes
+from difcore.priors import DOWNSAMPLING
 from difcore.tensors import as_tensor, upload
 
 Residuals = np.ndarray | Tensor
+
+
+def check_residuals(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> None:
+    """Raise ValueError unless both are (N >= 2, 3, H >= 16, W >= 16) of one size."""
+    for label, x in (("real", real), ("fake", fake)):
+        if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < DOWNSAMPLING:
+            raise ValueError(f"{label} residuals must be (N, 3, H, W) with H, W >= 16, got {tuple(x.shape)}")
+        if len(x) < 2:
+            raise ValueError(f"a fit needs at least 2 {label} residuals, got {len(x)}")
+    if real.shape[1:] != fake.shape[1:]:
+        raise ValueError(f"real and fake residuals differ in size: {tuple(real.shape[1:])}, {tuple(fake.shape[1:])}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from difcore.batches import Feed, batch_statistics, draw_schedule, separation_of
+from difcore.batches import Feed, batch_statistics, check_residuals, draw_schedule, separation_of
 from difcore.correlation import centres, chunks, ncc, standardise
 from difcore.devices import TF32, built, exact, has_fused, mixed, normal_on
 from difcore.fingerprints import LAST_BATCHES, Fingerprint
@@ -234,17 +234,6 @@ def fit_marra18(
     mu_real, mu_fake = centres(torch.cat([rho_real, rho_fake]), labels)
     method = "marra18-zm" if clean else "marra18"
     return Fingerprint(kept(total) / n, mu_real, mu_fake, method, name, {"n_real": len(real), "n_fake": n})
-
-
-def check_residuals(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> None:
-    """Raise ValueError unless both are (N >= 2, 3, H >= 16, W >= 16) of one size."""
-    for label, x in (("real", real), ("fake", fake)):
-        if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < DOWNSAMPLING:
-            raise ValueError(f"{label} residuals must be (N, 3, H, W) with H, W >= 16, got {tuple(x.shape)}")
-        if len(x) < 2:
-            raise ValueError(f"a fit needs at least 2 {label} residuals, got {len(x)}")
-    if real.shape[1:] != fake.shape[1:]:
-        raise ValueError(f"real and fake residuals differ in size: {tuple(real.shape[1:])}, {tuple(fake.shape[1:])}")
 
 
 def direction_of(image: Tensor) -> Tensor:
