@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from difcore.batches import check_residuals
 from difcore.correlation import FLAT, Array, centres, chunks, standardise
-from difcore.fit import check_residuals
 from difcore.tensors import as_tensor
 
 
