@@ -65,6 +65,7 @@ def fit(
     boost: opt.Boost = None,
     alpha: opt.Alpha = None,
     patience: opt.Patience = None,
+    fits: opt.Fits = None,
     prior: opt.Prior = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -82,7 +83,7 @@ def fit(
     plan = make_plan(
         method, steps=steps, batch=batch, learning_rate=learning_rate, margin=margin, input_noise=input_noise, ema=ema,
         boost=boost, alpha=alpha, patience=patience, prior=prior, bfloat16=runtime.bfloat16, seed=seed,
-        fits=preset(mode).fits if method == "dif" else None,
+        fits=preset(mode).fits if fits is None and method == "dif" else fits,
     )  # fmt: skip
     real, fake = list_images(real_dir, recursive), list_images(fake_dir, recursive)
     train = train if matched else training_count(mode, train, (real, fake))

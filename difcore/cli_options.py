@@ -74,4 +74,5 @@ Alpha = Annotated[float | None, Option(min=0, max=1, show_default="1.0", help="D
 Patience = Annotated[
     int | None, Option(min=1, show_default="off", help="DIF: stop after so many steps without better separation.")
 ]
+Fits = Annotated[int | None, Option(min=1, show_default="3", help="DIF: fits at most, where one does not set out.")]
 Prior = Annotated[str | None, Option(show_default="unet", help="DIF: architecture.")]
