@@ -18,7 +18,7 @@ from difcore import __version__
 from difcore import cli_options as opt
 from difcore.cli_cache import cache_app
 from difcore.cli_fitting import cross_detect, fit
-from difcore.cli_input import check_out, hand_down, parse_grid
+from difcore.cli_input import check_out, hand_down
 from difcore.cli_judging import detect, evaluate
 from difcore.cli_output import OneLineGroup, answer, facts_table, show_progress
 
@@ -115,6 +115,7 @@ def run(
     """Run the notebooks of a profile and write outputs/<profile>/index.html."""
     from difcore.batch import profile_name, run_batch
     from difcore.files import PROJECT_DIR
+    from difcore.plan import parse_grid
 
     if data_root is not None:
         data_root = data_root.expanduser().resolve()  # the notebooks run in another folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -231,34 +230,3 @@ def draw_images(images: Sequence[Path], count: int | None, seed: int) -> list[Pa
         raise ValueError(f"asked for {count} images, {images[0].parent} holds only {len(begun)}")
     left_out = {begun[k] for k in np.random.default_rng(seed).permutation(len(begun))[count:]}
     return [path for k, path in enumerate(images) if k not in left_out]
-
-
-def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
-    """{"crop": [64, 128]} from ["crop=64,128"]; values are read as JSON where that works, else as text.
-
-    Folders (NAME ends in _dir or _root) are made absolute: they are meant from here, a notebook runs in another folder.
-
-    Raises
-    ------
-    ValueError
-        For an entry that is not NAME=VALUE,VALUE,...
-    """
-    grid: dict[str, list[Any]] = {}
-    for entry in entries:
-        name, _, values = entry.partition("=")
-        if not name or not values:
-            raise ValueError(f"--grid {entry!r}: expected NAME=VALUE,VALUE,...")
-        read = _absolute if name.endswith(("_dir", "_root")) else _json_or_text
-        grid.setdefault(name, []).extend(read(value) for value in values.split(","))
-    return grid
-
-
-def _absolute(folder: str) -> str:
-    return str(Path(folder).expanduser().resolve())
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -127,3 +128,34 @@ def plan_jobs(
             digest = notebook_digest(path, chosen_values, project)
             plan.append(Job(f"{notebook}{suffix}", path.name, output, chosen_values, digest, *heading(path)))
     return plan
+
+
+def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
+    """{"crop": [64, 128]} from ["crop=64,128"]; values are read as JSON where that works, else as text.
+
+    Folders (NAME ends in _dir or _root) are made absolute: they are meant from here, a notebook runs in another folder.
+
+    Raises
+    ------
+    ValueError
+        For an entry that is not NAME=VALUE,VALUE,...
+    """
+    grid: dict[str, list[Any]] = {}
+    for entry in entries:
+        name, _, values = entry.partition("=")
+        if not name or not values:
+            raise ValueError(f"--grid {entry!r}: expected NAME=VALUE,VALUE,...")
+        read = _absolute if name.endswith(("_dir", "_root")) else _json_or_text
+        grid.setdefault(name, []).extend(read(value) for value in values.split(","))
+    return grid
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

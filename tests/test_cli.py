@@ -22,12 +22,13 @@ import difcore
 from difcore import cli_fitting, release
 from difcore.cache import cache_folder
 from difcore.cli import app
-from difcore.cli_input import make_plan, parse_grid, training_count
+from difcore.cli_input import make_plan, training_count
 from difcore.cli_output import answer
 from difcore.denoisers import LIMIT, DnCNN, load_denoiser, save_denoiser
 from difcore.files import PROJECT_DIR, derived_seed, sha256_file
 from difcore.fingerprints import Fingerprint, load_fingerprint, save_fingerprint
 from difcore.fit import DifPlan
+from difcore.plan import parse_grid
 
 CROP = 32
 COMMANDS = ("fit", "evaluate", "detect", "cross-detect", "fetch", "import-official", "run")

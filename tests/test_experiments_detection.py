@@ -200,6 +200,20 @@ def test_a_folder_may_name_its_test_images(tmp_path: Path) -> None:
     assert sets.test_real is not None and len(sets.test_real) == 7
 
 
+def test_genimage_s_folders(tmp_path: Path) -> None:
+    for k, (split, count) in enumerate((("train", 9), ("val", 4))):
+        inner = tmp_path / "Midjourney" / "imagenet_midjourney" / split
+        write_images(inner / "nature", noise_images(count, SIZE, k))
+        write_images(inner / "ai", noise_images(count, SIZE, 10 + k))
+        (inner / "ai" / "captions.txt").write_text("no image")
+    found, absent = folder_sources(tmp_path, [], SIZE)
+    sets = found["Midjourney"].load(None)
+    assert list(found) == ["Midjourney"] and absent == {}
+    assert sets.test_real is not None and sets.test_fake is not None
+    assert [len(pool) for pool in (sets.real, sets.fake, sets.test_real, sets.test_fake)] == [9, 9, 4, 4]
+    assert [s.path.name for s in sets.skipped] == ["captions.txt"] * 2
+
+
 def test_the_digest_of_a_folder_goes_by_its_images(tmp_path: Path) -> None:
     write_generator(tmp_path / "a", 4, 1)
     first = folder_sources(tmp_path, [], SIZE)[0]["a"].digest
