@@ -16,6 +16,7 @@ import typer
 
 from difcore import __version__
 from difcore import cli_options as opt
+from difcore.cli_audit import audit
 from difcore.cli_cache import cache_app
 from difcore.cli_fitting import cross_detect, fit
 from difcore.cli_input import check_out, hand_down
@@ -44,7 +45,7 @@ def main(
         typer.echo(context.get_help())
 
 
-for command in (fit, evaluate, detect, cross_detect):
+for command in (fit, evaluate, detect, cross_detect, audit):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 

@@ -31,7 +31,7 @@ from difcore.fit import DifPlan
 from difcore.plan import parse_grid
 
 CROP = 32
-COMMANDS = ("fit", "evaluate", "detect", "cross-detect", "fetch", "import-official", "run")
+COMMANDS = ("fit", "evaluate", "detect", "cross-detect", "audit", "fetch", "import-official", "run")
 
 
 @dataclasses.dataclass(frozen=True)

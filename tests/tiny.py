@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from difcore.denoisers import Denoiser, DnCNN, FoldedDnCNN
@@ -18,6 +19,17 @@ def noise_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
     """Independent uint8 pixels around mid-grey, (count, size, size, 3)."""
     rng = np.random.default_rng(seed)
     return np.clip(np.round(128 + 20 * rng.standard_normal((count, size, size, 3))), 0, 255).astype(np.uint8)
+
+
+def textures(count: int, size: int = 128, seed: int = 0) -> list[np.ndarray]:
+    """Colour pictures with shapes of every scale and a sensor's noise, each another, uint8 (size, size, 3)."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        layers = [gaussian_filter(rng.standard_normal((size, size, 3)), (s, s, 0.5)) * s * 90 for s in (2, 6, 20)]
+        image = 128 + sum(layers) + 3 * rng.standard_normal((size, size, 3))
+        found.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+    return found
 
 
 def gradients(count: int = 4, size: int = 48) -> list[np.ndarray]:
