@@ -185,7 +185,7 @@ def test_verdicts_on_parts_turn_with_the_data(scores: PublishedScores) -> None:
     assert [c.verdict for c in claims] == ["holds", "holds", "does not hold"] and "0.81 (BigGAN" in str(claims[2].ours)
     few = parts_claims(gan.assign(n_real=10, n_fake=10))
     assert [c.verdict for c in few] == ["holds", "holds", "consistent"]  # AUC .81 of 10 + 10, the highest of 14
-    turned = low.assign(auc=low.auc.mask(low.part == "grid of 8 px", 0.3).mask(cleaned & (low.images == "mj"), 0.6))
+    turned = low.assign(auc=low.auc.mask(low.part == "grid of 8 px", 0.3).mask(cleaned & (low.images == "mj"), 0.3))
     assert [c.verdict for c in parts_claims(turned)][:2] == ["does not hold", "does not hold"]
     alike = low.assign(auc=low.auc.where(low.part != "without the grid", 0.99))
     assert parts_claims(alike)[0].verdict == "undecided"
@@ -503,7 +503,7 @@ def test_lineage_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
     found = [c for c in verdicts.lineage_claims(some.assign(n_real=100, n_fake=100), correlation) if "GAN" in c.text]
     assert found[0].verdict == "does not hold" and "BigGAN on MJ" in found[0].why
     pair = (table.fingerprint == "mj") & (table.images == "sd14")
-    for value, expected in ((0.9, "undecided"), (0.3, "does not hold")):
+    for value, expected in ((0.65, "undecided"), (0.1, "does not hold")):
         claims = verdicts.lineage_claims(table.assign(auc=table.auc.mask(pair, value)), correlation)
         assert verdict(claims, "MJ's fingerprint detects SD 1.4's") == expected
         assert verdict(claims, "SD 1.4's fingerprint detects MJ's") == "holds"

@@ -293,9 +293,9 @@ def lineage_claims(detection: pd.DataFrame, correlation: pd.DataFrame) -> list[C
         low, high = area.interval
         claims.append(
             judge_above(
-                f"{DISPLAY[a]}'s fingerprint detects {DISPLAY[b]}'s images (MJ is a fine-tuned SD 1.4): AUC above "
-                f"{FINDS}",
-                "high, both ways", f"AUC {area.value:.3f} [{low:.3f}, {high:.3f}], n = {area.basis}", area, FINDS,
+                f"{DISPLAY[a]}'s fingerprint detects {DISPLAY[b]}'s images, better than chance (MJ is a fine-tuned SD "
+                "1.4)",
+                "high, both ways", f"AUC {area.value:.3f} [{low:.3f}, {high:.3f}], n = {area.basis}", area, CHANCE,
                 "it is below",
             )
         )  # fmt: skip
