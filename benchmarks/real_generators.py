@@ -1,160 +1,167 @@
-"""DIF on real generators: fit on some images of each class, test on the rest, also with one last encoding for both.
+"""Fingerprints on real generators: fitted on some images of one, tested on the rest, on every other's, on new reals.
 
-    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--steps 480] [--seeds 0] [--margins 0.03] [--batch 64]
-        [--precision float32] [--no-limit] [--methods DIF Marra18 Marra18-ZM]
+    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--filter photos-long] [--n-train 64] [--steps 250]
+        [--seeds 0 1 2] [--methods DIF Marra18 Marra18-ZM] [--generators sd14 ldm ...] [--encodings native jpeg]
+        [--precision auto] [--no-limit] [--no-control]
 
-DATA_ROOT holds photos/{train,test} and, as far as present, sd1/ and taef2/. Reals of the fit come from photos/train,
-reals of the test are all of photos/test. The last encoding, JPEG of quality 95, is given to both classes in two ways:
-to the files, as one would who saves both folders anew, and to the crops, whose 8x8 blocks then lie alike in all images.
-Marra18-ZM is the averaged residual with rows and columns made mean-free. If the authors' release is found, its 13
-fingerprints are tested on sd1 too, with the filter for them. Every AUC also by the parts of fingerprint and residuals:
-their grid of 8 px alone, what is left without it, and rows and columns made mean-free.
+DATA_ROOT holds photos/{train,test}, cbsd68 and folders of generated images; sources.csv there names each image's
+origin. Reals of a fit come from photos/train; reals of the test are photos/test and, apart, cbsd68. Images of one
+prompt or one starting noise are never on both sides of a split (``group_of``). "jpeg" encodes the crops of both classes
+as JPEG q95, whose 8x8 blocks then lie alike in all images.
+
+Tables: ``published``: the authors' fingerprints, their centres untouched, on every generator (if the release is found);
+``cross``: each fit on each generator's images; ``control``: DIF fitted to permuted labels. Each row is a balanced
+accuracy with Newcombe's interval and an AUC with its own, n, seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import csv
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from PIL import Image
 
 from difcore.artefacts import NeedsData, save_artefact
-from difcore.denoisers import LIMIT, Denoiser, load_denoiser
-from difcore.experiments.folders import draw
+from difcore.denoisers import LIMIT, load_denoiser
 from difcore.experiments.published import published_fingerprints
-from difcore.experiments.published_parts import correlate_parts
+from difcore.files import derived_seed
 from difcore.fingerprints import Fingerprint
-from difcore.fit import DifPlan, fit_dif, fit_marra18
-from difcore.folders import is_image, list_images
-from difcore.images import decode
-from difcore.matching import FOREIGN_DENOISER
+from difcore.fit import DifPlan, fit_marra18
 from difcore.release import locate
 from difcore.residuals import ResidualSet, residuals_of
+from difcore.restarts import fit_restarted
 from difcore.runtime import resolve
-from difcore.stats import as_row, auc, detection
+from difcore.stats import as_row, detection
 
-TRAIN = {"sd1": 128, "taef2": 100}  # images of each class
+GENERATORS = ("sd14", "sd21", "ldm", "glid3xl", "dalle_mini")
+REALS = {"photos": "photos/test", "cbsd68": "cbsd68"}
 METHODS = ("DIF", "Marra18", "Marra18-ZM")
-QUALITY = 95
-ENCODINGS = ("native", f"files as JPEG q{QUALITY}", f"crops as JPEG q{QUALITY}")
+JPEG = {"native": None, "jpeg": 95}
 
 
-def load(folder: Path, encoding: str, denoiser: Denoiser) -> ResidualSet:
-    """Residuals of the centre crops of a folder whose files, or crops, got one last encoding."""
-    if not encoding.startswith("files"):
-        return residuals_of(folder, denoiser, jpeg=QUALITY if encoding.startswith("crops") else None, progress=True)
-    with tempfile.TemporaryDirectory() as saved:
-        for path in filter(is_image, list_images(folder)):
-            Image.fromarray(decode(path)).save(Path(saved) / f"{path.stem}.jpg", quality=QUALITY)
-        return residuals_of(Path(saved), denoiser, progress=True)
+def group_of(folder: str, origin: str) -> str:
+    """What an image must not share with one on the other side of a split: its prompt, or its starting noise.
+
+    DALL-E-Mini's images of one prompt lie in one folder; GLID-3-XL's of one file name began from one noise.
+    """
+    path = Path(origin)
+    return {"dalle_mini": path.parent.name, "glid3xl": path.stem}.get(folder, origin)
 
 
-def auc_by_part(prints: Mapping[str, Fingerprint], real: ResidualSet, fake: ResidualSet) -> dict[str, dict[str, float]]:
-    """AUC of each fingerprint by each part but the whole: {fingerprint: {"auc: grid of 8 px": ..., ...}}."""
-    rho = correlate_parts(torch.stack([p.pattern for p in prints.values()]), [real.values, fake.values])
-    return {
-        name: {f"auc: {part}": auc(r[k], f[k]) for part, (r, f) in rho.items() if part != "whole"}
-        for k, name in enumerate(prints)
-    }
+def groups(root: Path, folder: str, images: ResidualSet) -> list[str]:
+    """The group of each image, by sources.csv; without an entry an image is a group of its own."""
+    table = root / "sources.csv"
+    origin: dict[str, str] = {}
+    if table.is_file():
+        with table.open(encoding="utf-8") as stream:
+            origin = {row["file"]: row["path"] for row in csv.DictReader(stream)}
+    files = [f"{folder}/{Path(name).name}" for name in images.names]
+    return [group_of(folder, origin.get(file, file)) for file in files]
 
 
-def rows_of(
-    name: str,
-    encoding: str,
-    photos: ResidualSet,
-    test: ResidualSet,
-    fakes: ResidualSet,
-    plan: DifPlan,
-    methods: Sequence[str] = METHODS,
-) -> list[dict[str, object]]:
-    """Each method fitted on ``TRAIN[name]`` images of each class, tested on what is left."""
-    count, seed = TRAIN[name], plan.seed
-    chosen = draw(fakes.hashes, count, seed)
-    rest = np.setdiff1d(np.arange(len(fakes)), chosen)
-    real, fake, held_out = photos.take(draw(photos.hashes, count, seed)), fakes.take(chosen), fakes.take(rest)
-    assert not set(real.hashes + fake.hashes) & set(test.hashes + held_out.hashes)
-    fits = {
-        "DIF": partial(fit_dif, plan=plan, progress=True),
-        "Marra18": fit_marra18,
-        "Marra18-ZM": partial(fit_marra18, clean=True),
-    }
-    prints = {method: fits[method](real.values, fake.values, name=name) for method in methods}
-    rows, parts = [], auc_by_part(prints, test, held_out)
-    for method, fingerprint in prints.items():
-        rho = [fingerprint.scores(s.values) for s in (test, held_out)]
-        facts = {"generator": name, "encoding": encoding, "method": method}
-        facts["margin"] = plan.margin if method == "DIF" else np.nan
-        result = as_row(detection(*rho, fingerprint.threshold))
-        rows.append({**facts, "n_train": count, **result, **parts[method], "seed": seed})
-        print(rows[-1], flush=True)
-    return rows
+def divide(group: Sequence[str], n_train: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (train, test): whole groups in random order until ``n_train`` images are there; the rest is tested on."""
+    order = rng.permutation(sorted(set(group)))
+    rank = {name: k for k, name in enumerate(order)}
+    by_group = np.array(sorted(range(len(group)), key=lambda i: (rank[group[i]], i)))
+    train = by_group[:n_train]
+    seen = {group[i] for i in train}
+    return np.sort(train), np.array([i for i in range(len(group)) if group[i] not in seen], int)
+
+
+def fit(method: str, real: np.ndarray, fake: np.ndarray, plan: DifPlan, name: str) -> Fingerprint:
+    """A fingerprint by one of ``METHODS``."""
+    if method == "DIF":
+        return fit_restarted(real, fake, plan, name, progress=True)
+    return fit_marra18(real, fake, name, clean=method == "Marra18-ZM")
+
+
+def tested(print_: Fingerprint, reals: Mapping[str, np.ndarray], fakes: Mapping[str, np.ndarray]) -> list[dict]:
+    """A row for each set of generated images and each source of reals."""
+    rho_real = {source: print_.scores(values).numpy() for source, values in reals.items()}
+    rho_fake = {generator: print_.scores(values).numpy() for generator, values in fakes.items()}
+    return [
+        {"images": generator, "reals": source, **as_row(detection(real, fake, print_.threshold))}
+        for generator, fake in rho_fake.items()
+        for source, real in rho_real.items()
+    ]
 
 
 def main() -> None:
-    """Write detection.csv and published_on_sd1.csv with their run.json."""
+    """Write the tables with their run.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_root", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=480)
+    parser.add_argument("--filter", default="photos-long")
+    parser.add_argument("--n-train", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--margins", type=float, nargs="+", default=[DifPlan.margin])
-    parser.add_argument("--batch", type=int, default=DifPlan.batch)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--precision", default="auto", help="of ours: auto, float32 or bfloat16")
-    parser.add_argument("--no-limit", action="store_true", help="residuals as the filters give them, as in the paper")
+    parser.add_argument("--generators", nargs="+", default=GENERATORS)
+    parser.add_argument("--encodings", nargs="+", choices=list(JPEG), default=["native"])
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--no-limit", action="store_true", help="residuals as the filter gives them, as in the paper")
+    parser.add_argument("--no-control", action="store_true", help="no fit of permuted labels")
     options = parser.parse_args()
-    runtime = resolve("cpu", options.precision)
     started, limit = time.perf_counter(), None if options.no_limit else LIMIT
-    denoiser = load_denoiser("photos", bfloat16=runtime.bfloat16, limit=limit)
-    tables, rows = {}, []
-    try:
-        foreign = load_denoiser(FOREIGN_DENOISER, bfloat16=runtime.bfloat16, limit=limit)
-        sets = [load(options.data_root / folder, "native", foreign) for folder in ("photos/test", "sd1")]
-        published = published_fingerprints(locate())
-        results = {n: detection(*(f.scores(s.values) for s in sets), f.threshold) for n, f in published.items()}
-        parts = auc_by_part(published, *sets)
-        listed = [{"fingerprint": n, "images": "sd1", **as_row(result), **parts[n]} for n, result in results.items()]
-        tables["published_on_sd1"] = pd.DataFrame(listed)
-        print(tables["published_on_sd1"].to_string(), flush=True)
-    except (NeedsData, ValueError) as error:
-        print(f"published fingerprints left out: {error}")
-    for encoding in ENCODINGS:
-        photos, test = (load(options.data_root / f"photos/{part}", encoding, denoiser) for part in ("train", "test"))
-        for name in TRAIN:
-            if not (options.data_root / name).is_dir():
-                continue
-            fakes = load(options.data_root / name, encoding, denoiser)
-            for seed, margin in product(options.seeds, options.margins):
-                plan = DifPlan(options.steps, options.batch, margin=margin, seed=seed, bfloat16=runtime.bfloat16)
-                rows += rows_of(name, encoding, photos, test, fakes, plan, options.methods)
-    tables["detection"] = pd.DataFrame(rows)
-    save_artefact(
-        options.out,
-        "real_generators",
-        tables=tables,
-        figures={},
-        claims=[],
-        parameters={
-            "steps": options.steps,
-            "batch": options.batch,
-            "bfloat16": runtime.bfloat16,
-            "limit": limit,
-            "n_train": TRAIN,
-        },
-        seed=options.seeds[0],
-        n="see the tables",
-        seconds=time.perf_counter() - started,
-        weights={denoiser.name: denoiser.hash},
-        data="photographs, SD 1.x outputs, TAEF2 reconstructions",
-    )
+    runtime = resolve("auto", options.precision)
+    denoiser = load_denoiser(options.filter, runtime.device, runtime.bfloat16, limit)
+    tables: dict[str, list[dict]] = {"published": [], "cross": [], "control": []}
+
+    def keep(table: str, **facts: object) -> None:
+        tables[table].append(facts)
+        print({k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}, flush=True)
+
+    for encoding in options.encodings:
+        load = partial(residuals_of, denoiser=denoiser, jpeg=JPEG[encoding], progress=True)
+        reals = {source: load(options.data_root / folder).values for source, folder in REALS.items()}
+        sets = {name: load(options.data_root / name) for name in options.generators}
+        try:
+            for name, print_ in published_fingerprints(locate()).items():
+                for row in tested(print_, reals, {generator: s.values for generator, s in sets.items()}):
+                    keep("published", fingerprint=name, encoding=encoding, **row)
+        except NeedsData as error:
+            print(f"published fingerprints left out: {error}")
+        photos = load(options.data_root / "photos/train")
+        for seed in options.seeds:
+            for name in options.generators:
+                rng = np.random.default_rng(derived_seed(seed, name))
+                train, rest = divide(groups(options.data_root, name, sets[name]), options.n_train, rng)
+                real = photos.values[np.sort(rng.permutation(len(photos))[: options.n_train])]
+                fake = sets[name].values[train]
+                fakes = {other: s.values if other != name else s.values[rest] for other, s in sets.items()}
+                plan = DifPlan(options.steps, seed=seed, bfloat16=runtime.bfloat16)
+                facts = {"fitted_on": name, "encoding": encoding, "n_train": len(train), "seed": seed}
+                for method in options.methods:
+                    for row in tested(fit(method, real, fake, plan, name), reals, fakes):
+                        keep("cross", method=method, **facts, **row)
+                if not options.no_control and "DIF" in options.methods and seed == options.seeds[0]:
+                    mixed = rng.permutation(2 * len(train))
+                    both = np.concatenate([real, fake])[mixed]
+                    permuted = fit("DIF", both[: len(train)], both[len(train) :], replace(plan, seed=seed + 1), name)
+                    for row in tested(permuted, reals, {name: fakes[name]}):
+                        keep("control", method="DIF, labels permuted", **facts, **row)
+        save_artefact(
+            options.out,
+            "real_generators",
+            tables={name: pd.DataFrame(rows) for name, rows in tables.items() if rows},
+            figures={},
+            claims=[],
+            parameters={key: value for key, value in vars(options).items() if key not in ("data_root", "out")}
+            | {"limit": limit},
+            seed=options.seeds[0],
+            n="see the tables",
+            seconds=time.perf_counter() - started,
+            weights={denoiser.name: denoiser.hash},
+            runtime=runtime,
+            data="photographs; images of real generators, see sources.csv of the data root",
+        )
 
 
 if __name__ == "__main__":
