@@ -87,9 +87,9 @@ def made_folder(kind: str) -> Path:
         if not any(folder.iterdir()):
             (folder / TAG).write_text(SIGNATURE, encoding="utf-8")
     except (FileExistsError, NotADirectoryError) as error:
-        raise CacheError(f"the cache folder {folder} cannot be made, a file is in its way: {ADVICE}") from error
+        raise CacheError(f"the cache folder {folder.parent} cannot be made, a file is in its way: {ADVICE}") from error
     except OSError as error:
-        raise Unwritable(f"the cache folder {folder} cannot be made ({error.strerror}): {ADVICE}") from error
+        raise Unwritable(f"the cache folder {folder.parent} cannot be made ({error.strerror}): {ADVICE}") from error
     return folder
 
 
@@ -105,7 +105,7 @@ def needed_folder(kind: str) -> Path:
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise Unwritable(f"the cache folder {folder} cannot be written ({error.strerror}): {ADVICE}") from error
+        raise Unwritable(f"the cache folder {folder.parent} cannot be written ({error.strerror}): {ADVICE}") from error
     return folder
 
 
