@@ -52,7 +52,7 @@ class Dependence:
     plan, training : str
         Of the fit of a fingerprint, of a classifier.
     computed_on : tuple of str
-        Precision, device.
+        Kind of device, precision. How many threads there were is not in it: that orders sums and no more.
     libraries : tuple of (name, version)
         What decodes images and computes.
     """

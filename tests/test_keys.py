@@ -101,6 +101,21 @@ def test_every_input_of_a_cell_is_in_its_key(bench: Bench, tmp_path: Path) -> No
         assert changed_kinds(bench, dataclasses.replace(bench, **{name: other(getattr(bench, name))})) == set(), name
 
 
+def test_of_a_runtime_the_kind_of_device_and_the_precision_count(bench: Bench) -> None:
+    def key(**changes: Any) -> str:  # of a cell that needs no filter: there is no such device here
+        return cell_key(table(dataclasses.replace(bench, runtime=Runtime(**changes)), 1)[0], "code")
+
+    assert len({key(), key(precision="bfloat16"), key(device="cuda"), key(device="mps")}) == 4
+    assert key(device="cuda:0") == key(device="cuda:1")
+    assert key() == key(threads=8, workers=4, processor="another", ratio=2.0, method="probe")
+
+
+def test_the_papers_mode_has_keys_of_its_own(bench: Bench) -> None:
+    plain = dataclasses.replace(bench, denoiser="highpass")  # the one filter whose F_DnCNN no mode changes
+    assert changed_kinds(plain, plain.in_mode("paper")) == {"DIF", "fits"}
+    assert plain.in_mode("paper").filter().hash == plain.filter().hash
+
+
 @pytest.mark.parametrize(("name", "users"), [("plan", {"DIF", "fits"}), ("training", {"classifier"})])
 def test_every_field_of_a_plan_is_in_the_keys_of_what_it_plans(bench: Bench, name: str, users: set[str]) -> None:
     plan = getattr(bench, name)
