@@ -170,13 +170,14 @@ GRIDS: list[tuple[str, str, dict[str, Any]]] = [
 def test_a_notebook_of_which_a_part_fails_shows_the_rest_and_fails_by_the_cause(
     name: str, broken: str, own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fit(method: str, real: Any, fake: Any, seed: int, denoiser: Any, *, plan: Any, training: Any) -> Coin:
+    def fit(method: str, real: Any, fake: Any, seed: int, denoiser: Any, *, plan: Any, **rest: Any) -> Coin:
         if BROKEN[broken]({"method": method, "prior": plan.prior, "seed": seed}):
             raise RuntimeError("could not create a primitive")
         return Coin()
 
     monkeypatch.setattr(methods, "fit", fit)
     given = {"output_dir": str(tmp_path / "out"), "size": 32, "pool": 6, "test": 4, "draws": 2, "denoiser": "highpass"}
+    given["precision"] = "float32"
     cause = r"^\d+ of \d+ cells failed: RuntimeError: could not create a primitive$"
     with pytest.raises(CellsFailed, match=cause):
         run_here(name, {**given, **own})
@@ -193,6 +194,7 @@ def test_a_notebook_of_which_a_part_fails_shows_the_rest_and_fails_by_the_cause(
 @pytest.mark.usefixtures("cache", "one_thread")
 def test_a_notebook_whose_data_are_too_few_is_skipped_with_the_reason(tmp_path: Path) -> None:
     given = {"output_dir": str(tmp_path / "out"), "size": 32, "pool": 6, "test": 4, "draws": 1, "denoiser": "highpass"}
+    given["precision"] = "float32"
     with pytest.raises(NeedsData, match="too few images: 6 real, needed 9 to train on"):
         run_here("17_detection_methods", {**given, "generators": TWO, "n_train": 9})
     assert issubclass(NotEnough, ValueError) and not (tmp_path / "out").exists()
