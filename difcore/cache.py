@@ -22,6 +22,7 @@ KINDS = {
     "cells": "results of the notebooks' grids",
     "fits": "fingerprints and test residuals of cross-detections",
     "release": "the authors' release, from `difcore fetch`",
+    "real": "images of real generators, from `difcore fetch --real`",
     "weights": "ImageNet's, of ResNet-50",
     "probes": "what was measured of this machine",
 }

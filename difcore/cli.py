@@ -18,10 +18,11 @@ from difcore import __version__
 from difcore import cli_options as opt
 from difcore.cli_audit import audit
 from difcore.cli_cache import cache_app
+from difcore.cli_fetch import fetch
 from difcore.cli_fitting import cross_detect, fit
 from difcore.cli_input import check_out, hand_down
 from difcore.cli_judging import detect, evaluate
-from difcore.cli_output import OneLineGroup, answer, facts_table, show_progress
+from difcore.cli_output import OneLineGroup, answer, facts_table
 
 app = typer.Typer(
     name="difcore", cls=OneLineGroup, add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True
@@ -45,27 +46,9 @@ def main(
         typer.echo(context.get_help())
 
 
-for command in (fit, evaluate, detect, cross_detect, audit):
+for command in (fit, evaluate, detect, cross_detect, audit, fetch):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
-
-
-@app.command()
-def fetch(
-    mirror: Annotated[Path | None, typer.Option(help="Local copy to take instead of downloading.")] = None,
-    as_json: opt.AsJson = False,
-) -> None:
-    """Download the authors' release (13 fingerprints, 120 images): checked, resumable, never redistributed."""
-    from difcore import release
-
-    folder = release.fetch(mirror, show_progress())
-    files = release.registry()
-    document = {
-        "command": "fetch", "folder": folder, "n_files": len(files), "repository": release.REPOSITORY,
-        "commit": release.COMMIT,
-    }  # fmt: skip
-    facts = {"folder": folder, "files": f"{len(files)}, each with the SHA-256 of commit {release.COMMIT}"}
-    answer(document, as_json, lambda console: console.print(facts_table("The authors' release", facts)))
 
 
 @app.command()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -122,12 +123,13 @@ def fetch(
     wanted = registry() if files is None else dict(files)
     todo = verify(target, wanted)
     source = None if mirror is None else _mirror_root(Path(mirror), wanted)
-    with tqdm(total=len(wanted), initial=len(wanted) - len(todo), unit="file", disable=not progress) as bar:
+    bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), unit="file", disable=not progress)
+    with bar, quiet_pooch():
         for name in todo:
             if source is None:
-                _download(name, wanted[name], target, base_url, retries)
+                download(name, wanted[name], target, base_url, retries)
             else:
-                _copy(source / name, wanted[name], target / name)
+                copy_checked(source / name, wanted[name], target / name)
             bar.update()
     return target
 
@@ -141,25 +143,42 @@ def _mirror_root(mirror: Path, wanted: Mapping[str, str]) -> Path:
     return root
 
 
-def _copy(source: Path, digest: str, target: Path) -> None:
-    """Copy one file, checked before it takes its place."""
+def copy_checked(source: Path, digest: str, target: Path) -> None:
+    """Copy one file, checked before it takes its place; FetchError if it is another one."""
 
     def write(temporary: Path) -> None:
         shutil.copyfile(source, temporary)
         if sha256_file(temporary) != digest:
-            raise FetchError(f"{source} is not the file of the release: its SHA-256 differs from the registry's")
+            raise FetchError(f"{source} is not the file of the registry: its SHA-256 differs from the registry's")
 
     atomic_write(target, write)
 
 
-def _download(name: str, digest: str, target: Path, base_url: str, retries: int) -> None:
-    """Download one file with pooch (temporary file, checked, then moved into place)."""
+@contextmanager
+def quiet_pooch() -> Iterator[None]:
+    """Without pooch's line per file, which would break a bar."""
     import pooch
-    import requests
 
     logger = pooch.get_logger()
     level = logger.level
-    logger.setLevel(logging.WARNING)  # its line per file would break the bar
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def download(name: str, digest: str, target: Path, base_url: str, retries: int) -> None:
+    """Download one file with pooch (temporary file, checked, then moved into place).
+
+    Raises
+    ------
+    FetchError
+        Without network, if the server lacks the file, or if it is another one.
+    """
+    import pooch
+    import requests
+
     try:
         downloads = pooch.create(target, base_url, registry={name: f"sha256:{digest}"}, retry_if_failed=retries)
         downloads.fetch(name, downloader=pooch.HTTPDownloader(timeout=30))
@@ -170,5 +189,3 @@ def _download(name: str, digest: str, target: Path, base_url: str, retries: int)
         raise FetchError(f"{reason}; try again later, or give a local copy with --mirror DIR") from error
     except ValueError as error:  # pooch's word for a wrong hash
         raise FetchError(f"{base_url}{name}: its SHA-256 differs from the registry's") from error
-    finally:
-        logger.setLevel(level)
