@@ -73,6 +73,7 @@ def fit(
     from difcore import confounds
     from difcore.decisions import FALSE_ALARM, null_warnings
     from difcore.experiments.folders import fit_folders
+    from difcore.findings import look_closer
     from difcore.fingerprints import save_fingerprint
     from difcore.images import list_images
     from difcore.presets import preset
@@ -95,7 +96,7 @@ def fit(
     )
     fitted = result.fingerprint
     save_fingerprint(out, fitted)
-    checked = confounds.confounds_of(real, fake, jpeg)
+    checked = look_closer(confounds.confounds_of(real, fake, jpeg), real, fake, seed)
     warnings = [*checked.warnings, *null_warnings({out: fitted}, FALSE_ALARM)]
     document: dict[str, Any] = {
         "command": "fit", "out": out, "name": name, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,

@@ -6,7 +6,7 @@ A sample of both classes is read once; the checks in ``difcore.checks`` say what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,17 @@ from difcore.checks import (
     noise_finding,
     resampling_finding,
 )
+from difcore.confounds import Confounds
 from difcore.imprints import imprint, readable
 from difcore.shared_noise import SharedResidual, shared_residual
 from difcore.watermark import MarkReading, read_marks
 
 SAMPLE, QUICK = 150, 64  # images of each class that are looked at; by ``fit``
+PIXELS = {  # checks by which a fit is called confounded though its files are alike
+    "mark": "an invisible mark",
+    "shared residual, real": "noise that the real images share",
+    "shared residual, fake": "noise that the generated images share",
+}
 
 
 @dataclass(frozen=True)
@@ -83,3 +89,15 @@ def audit_classes(
     if not quick:
         found += [resampling_finding(seen), copies_finding(seen), layout_finding(seen)]
     return Audit(tuple(found), shared, marks, {name: len(prints) for name, prints in seen.items()})
+
+
+def look_closer(found: Confounds, real: Sequence[Path], fake: Sequence[Path], seed: int = 0) -> Confounds:
+    """What the files say of the classes, and what the pixels of ``QUICK`` images of each say: a mark, shared noise."""
+    audit = audit_classes(real, fake, QUICK, seed, quick=True)
+    grave = [finding for finding in audit.confounded() if finding.check in PIXELS]
+    warnings = [f"{finding.sentence} {finding.advice}".rstrip(".") for finding in grave]
+    return replace(
+        found,
+        names=(*found.names, *(PIXELS[finding.check] for finding in grave)),
+        warnings=(*found.warnings, *warnings),
+    )

@@ -26,6 +26,7 @@ from difcore.experiments.demo_sources import FAKE_SEED, REAL_SEED, kept_scenes
 from difcore.experiments.folders import HELD_OUT
 from difcore.experiments.pools import Division, divide
 from difcore.experiments.sources import folder_sets
+from difcore.findings import look_closer
 from difcore.fingerprints import Fingerprint, contents
 from difcore.fit import DifPlan
 from difcore.generators import fakes_of
@@ -153,7 +154,7 @@ def train_your_own(
         null=null_of({HELD_OUT: rho["real"]}),
         trained=frozenset(contents([*parts.real.hashes, *parts.fake.hashes])),
     )
-    confounds = confounds_of(paths["real"], paths["fake"])
+    confounds = look_closer(confounds_of(paths["real"], paths["fake"]), paths["real"], paths["fake"], plan.seed)
     return OwnFingerprint(fingerprint, pd.DataFrame(rows), rho, parts, skipped, confounds)
 
 
