@@ -102,4 +102,5 @@ def mean_bias(
     apart = float((border_profile(mean) - profile).abs().max() / profile.abs().max())
     if apart > SAME:
         return profile, f"{STOOD_IN} (those here have another profile)"
-    return mean, f"mean of {n} training images"
+    what = "training images" if isinstance(sources, list) else "scenes like those it was trained on"
+    return mean, f"mean of {n} {what}"

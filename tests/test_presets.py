@@ -94,7 +94,7 @@ def test_scenes_are_made_again_anywhere(tmp_path: Path, monkeypatch: pytest.Monk
     facts = {"data": "2 scenes of 256 px", "training_images": 2}
     path = save_denoiser(tmp_path / "s.safetensors", model, border_profile(mean_of(model, scenes)), facts)
     found = load_denoiser(f"{path}:mean")
-    assert found.metadata["bias"] == "mean of 2 training images"
+    assert found.metadata["bias"] == "mean of 2 scenes like those it was trained on"
     torch.testing.assert_close(found.bias, mean_of(model, scenes), atol=1e-6, rtol=0)
 
 
