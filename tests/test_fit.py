@@ -132,8 +132,8 @@ def test_every_setting_of_a_fit_matters(name: str) -> None:
 
 
 def test_the_two_other_settings_matter_too() -> None:
-    """``prior`` and ``patience`` have tests of their own; no setting is without one."""
-    assert {f.name for f in fields(DifPlan)} == {*CHANGES, "prior", "patience"}
+    """``prior``, ``patience`` and ``fits`` have tests of their own; no setting is without one."""
+    assert {f.name for f in fields(DifPlan)} == {*CHANGES, "prior", "patience", "fits"}
     with pytest.raises(ValueError, match="unknown prior"):
         fit_dif(*small(), replace(BASE, prior="none"))
 

@@ -376,7 +376,8 @@ def test_training_images_from_a_folder_or_from_nowhere(tmp_path: Path, capsys: p
     with pytest.raises(FolderError):
         training_images(tmp_path / "nowhere", 2, 24)
     (tmp_path / "y").mkdir()
-    (tmp_path / "y" / "broken.png").write_text("no image")
+    whole = next((tmp_path / "x").glob("*0*.png")).read_bytes()
+    (tmp_path / "y" / "broken.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match="no image in"):
         training_images(tmp_path / "y", 2, 24)
 
