@@ -136,15 +136,18 @@ def done_of(batch: Batch, todo: Sequence[Job]) -> str:
 
 
 def left_of(waiting: Sequence[Job], running: Mapping[str, Running], known: Mapping[str, float], batch: Batch) -> str:
-    """ ", about 3 min left", or what stands against saying so; empty when all are done."""
+    """ ", about 3 min left", "at least" where only a part is known, or what stands against saying so; or nothing."""
     if not (waiting or running):
         return ""
     expected = expected_seconds([*running, *(job.name for job in waiting)], known)
-    if any(seconds is None for seconds in expected.values()):
+    unknown = sum(seconds is None for seconds in expected.values())
+    if unknown == len(expected):
         return ", no time known yet" if not known else ""
     rest = [(expected[name] or 0.0) - one.elapsed for name, one in running.items()]
     left = seconds_left(rest, [expected[job.name] or 0.0 for job in waiting], batch.slots)
-    return f", about {duration(round(left))} left" if left >= 1 else ", longer than expected"
+    if left < 1:
+        return "" if unknown else ", longer than expected"
+    return f", {'at least' if unknown else 'about'} {duration(round(left))} left"
 
 
 def start(job: Job, batch: Batch, expected: float | None, display: Progress) -> Running:

@@ -33,6 +33,7 @@ COSTS = {
     "25_fig_J_cross_correlation_FE": 12,
     "26_lineage_tree": 113,
     "27_train_progan": 19,
+    "44_controls": 30,
 }
 
 

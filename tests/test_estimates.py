@@ -1,11 +1,15 @@
 """How long a batch still takes, from what is known of its notebooks."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from difcore.batch import PROJECT_DIR
+from difcore.batch_jobs import Batch, left_of
 from difcore.estimates import COSTS, expected_seconds, seconds_left
+from difcore.notebooks import Job
 from difcore.plan import discover
 
 
@@ -27,6 +31,16 @@ def test_time_left_is_that_of_the_fullest_slot() -> None:
     assert seconds_left([5.0], [10.0, 20.0], 1) == 35
     assert seconds_left([5.0, 1.0], [10.0, 20.0], 2) == 25  # 10 after 1; 20 after 5
     assert seconds_left([-3.0], [2.0], 1) == 2  # one that is overdue ends at once
+
+
+def test_what_is_known_of_a_part_is_a_lower_bound_of_the_whole() -> None:
+    batch = Batch(Path(), Path(), (), [], 1, {}, {}, [], 0.0)
+    a, b, new = (Job(name, "", "", {}, "", "", "") for name in ("11_tab_B_unet", "27_train_progan", "99_new"))
+    known = {a.name: 10.0, b.name: 20.0}
+    assert left_of([a, b], {}, known, batch) == ", about 30 s left"
+    assert left_of([a, new, b], {}, known, batch) == ", at least 30 s left"
+    assert left_of([new], {}, known, batch) == left_of([], {}, known, batch) == ""
+    assert left_of([a, new], {}, {}, batch) == ", no time known yet"
 
 
 @given(st.lists(st.floats(0, 1e4), max_size=8), st.integers(1, 4))
