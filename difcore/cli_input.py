@@ -100,14 +100,15 @@ def choose_denoiser(
     name: str | None,
     fingerprints: Sequence[Fingerprint] = (),
     device: str = "cpu",
-    bfloat16: bool | None = None,
+    bfloat16: bool | None = False,
     limit: bool = True,
 ) -> Denoiser:
     """The denoiser called ``name`` or stored in that file.
 
     What is None is taken as the fingerprints were fitted: the shipped denoiser that the first of them records (the
-    default one if it records none, the one for the authors' if all are theirs), in the precision and with the limit
-    that give the denoiser's recorded hash. Without ``limit`` residuals are not limited, whatever is recorded.
+    default one if it records none, the one for the authors' if all are theirs), with the limit, and if ``bfloat16``
+    is None in the precision, that give the denoiser's recorded hash. Without ``limit`` residuals are not limited,
+    whatever is recorded.
 
     Raises
     ------

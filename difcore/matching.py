@@ -8,24 +8,23 @@ from pathlib import Path
 
 from difcore.denoisers import LIMIT, Denoiser, load_denoiser
 from difcore.fingerprints import Fingerprint
-from difcore.runtime import supports_bfloat16
 
 FOREIGN_DENOISER = "photos-long"  # for the authors' fingerprints: chosen by agreement with them (notebooks 03 and 05)
 
 
 def load_recorded(
-    name: str | Path, fingerprints: Sequence[Fingerprint], device: str = "cpu", bfloat16: bool | None = None
+    name: str | Path, fingerprints: Sequence[Fingerprint], device: str = "cpu", bfloat16: bool | None = False
 ) -> Denoiser:
     """The denoiser called ``name`` in the precision, and with the limit, that ``fingerprints`` were fitted with.
 
     It is recognised by its hash, ``denoiser_sha256`` in a fingerprint's metadata. If that is none of a denoiser of
-    this name: in float32, limited to ``LIMIT``. Where ``device`` does not compute in the recorded precision, or another
-    is wanted: in that, with the recorded limit.
+    this name: in float32, limited to ``LIMIT``. Where another precision than the recorded one is wanted: in that, with
+    the recorded limit.
 
     Parameters
     ----------
     bfloat16 : bool or None
-        A precision that is wanted whatever the fingerprints say.
+        ``Runtime.wanted``: the precision whatever the fingerprints say; None: theirs.
 
     Raises
     ------
@@ -35,8 +34,7 @@ def load_recorded(
     hashes = {f.metadata.get("denoiser_sha256") for f in fingerprints}
     recorded = [f.metadata.get("limit") for f in fingerprints]
     limits = dict.fromkeys([LIMIT, None, *(x for x in recorded if isinstance(x, float) and x > 0)])
-    possible = (False, True) if supports_bfloat16(device) else (False,)
-    precisions = possible if bfloat16 is None else (bfloat16,)
+    precisions = (False, True) if bfloat16 is None else (bfloat16,)
     ways = [load_denoiser(name, device, rounded, limit) for limit, rounded in product(limits, precisions)]
     same = (denoiser for denoiser in ways if denoiser.hash in hashes)
     rounded_otherwise = (denoiser for denoiser in ways if denoiser.twin in hashes)

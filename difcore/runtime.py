@@ -64,8 +64,11 @@ class Runtime:
         return self.precision == "bfloat16"
 
     def wanted(self) -> bool | None:
-        """``bfloat16`` if the user said so; None leaves the precision to what a fingerprint was fitted in."""
-        return self.bfloat16 if self.method in (ASKED, PRECISION_VARIABLE) else None
+        """What a fingerprint's filter runs in: None leaves it to what the fingerprint was fitted in.
+
+        That is where the probe found bfloat16 worth while. Else it is ``bfloat16``: what the user said, or float32.
+        """
+        return None if self.bfloat16 and self.method not in (ASKED, PRECISION_VARIABLE) else self.bfloat16
 
     def facts(self) -> dict[str, Any]:
         """For records."""

@@ -10,35 +10,35 @@ import pytest
 import torch
 from tiny import random_dncnn
 
-from difcore import matching
 from difcore.cli_input import choose_denoiser, mismatches
 from difcore.denoisers import LIMIT, load_denoiser, save_denoiser
 from difcore.experiments.own_detection import matching_filter
 from difcore.fingerprints import OFFICIAL, Fingerprint, load_fingerprint, save_fingerprint
 from difcore.matching import FOREIGN_DENOISER, load_recorded, same_filter
 from difcore.methods import fit_pattern
+from difcore.runtime import Runtime
 
 
 @pytest.mark.parametrize("able", [True, False])
-def test_a_fingerprint_gets_the_precision_and_the_limit_it_records(
-    able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the machine cannot compute in that precision: the other one, with the limit it records."""
-    monkeypatch.setattr(matching, "supports_bfloat16", lambda device: able)
+def test_a_fingerprint_gets_the_precision_and_the_limit_it_records(able: bool, tmp_path: Path) -> None:
+    """Where bfloat16 is impossible, or slower than float32: float32, with the limit it records."""
+    runtime = Runtime(precision="bfloat16" if able else "float32", ratio=2.0 if able else 0.1, method="probe")
     path = save_denoiser(tmp_path / "d.safetensors", random_dncnn(depth=5, features=4), torch.zeros(3, 24, 24), {})
     ways = {(r, c): load_denoiser(path, bfloat16=r, limit=c) for r in (False, True) for c in (LIMIT, None, 0.7)}
     real, fake = np.random.default_rng(0).standard_normal((2, 4, 3, 24, 24)).astype(np.float32)
     fitted = {key: fit_pattern("marra18", real, fake, denoiser) for key, denoiser in ways.items()}
     for key, wanted in ways.items():
         read = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", fitted[key]))
-        found = load_recorded(path, [read])
+        found = load_recorded(path, [read], bfloat16=runtime.wanted())
         assert (found.hash, found.limit) == (wanted.hash if able else ways[False, key[1]].hash, wanted.limit)
         told = mismatches({path: read}, found, None)
         assert told == [] if able or not key[0] else len(told) == 1 and "in another precision" in told[0]
+        used, warnings = matching_filter([read], str(path), runtime)
+        assert used.hash == found.hash and [text in told[0] for text in warnings] == [True] * len(told)
     other = fit_pattern("marra18", real, fake, load_denoiser("highpass", limit=0.7))
     assert load_recorded(path, []).hash == load_recorded(path, [other]).hash == ways[False, LIMIT].hash
-    assert load_recorded(path, [other, fitted[True, 0.7]]).hash == ways[able, 0.7].hash
-    assert load_recorded(path, [fitted[True, None]], bfloat16=False).hash == ways[False, None].hash
+    assert load_recorded(path, [other, fitted[True, 0.7]], bfloat16=runtime.wanted()).hash == ways[able, 0.7].hash
+    assert load_recorded(path, [fitted[True, None]]).hash == ways[False, None].hash
     assert load_recorded(path, [fitted[True, None]], bfloat16=True).hash == ways[True, None].hash
     wrong = replace(other, metadata={**other.metadata, "limit": "0.7"})
     assert load_recorded(path, [wrong]).limit == LIMIT
