@@ -59,7 +59,7 @@ _FITTED = "as fitted"
 KnownCrop = Annotated[int | None, Option(min=1, show_default=_FITTED, help="Refuse fingerprints of another crop, px.")]
 KnownDenoiser = Annotated[str | None, Option("--denoiser", show_default=_FITTED, help=_NAMES)]
 KnownPrecision = Annotated[
-    str, Option("--precision", help="Of the filter: auto (as fitted, bfloat16 where it is faster), float32 or bfloat16.")
+    str, Option("--precision", help="Of the filter: auto (as fitted; bfloat16 where it is quick), float32 or bfloat16.")
 ]
 
 # DifPlan's parameters: None stands for its default. A test compares what is shown here with it.
