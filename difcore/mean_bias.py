@@ -37,7 +37,7 @@ STOOD_IN = "border profile: the training images are not here, so it stood in for
 def photographs() -> Path | None:
     """``photos/train`` of the data folder (DIFCORE_DATA, or <project>/../shared/data), if it is there."""
     for root in (os.environ.get("DIFCORE_DATA"), PROJECT_DIR.parent / "shared" / "data"):
-        if root and (found := Path(root) / "photos" / "train").is_dir():
+        if root and (found := Path(os.path.expanduser(root)) / "photos" / "train").is_dir():
             return found
     return None
 

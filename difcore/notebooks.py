@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,11 +86,34 @@ def project_digest(data_root: Path | None) -> str:
         release = True
     except NeedsData:
         release = False
-    root = data_root or Path(os.environ.get("DIFCORE_DATA") or PROJECT_DIR.parent / "shared" / "data")
-    entries = root.rglob("*") if root.is_dir() else ()
-    sets = sorted((str(path.relative_to(root)), path.stat().st_size if path.is_file() else 0) for path in entries)
+    root = data_root or os.environ.get("DIFCORE_DATA") or PROJECT_DIR.parent / "shared" / "data"
+    sets = data_entries(Path(os.path.expanduser(root)))
     chosen = [os.environ.get(name) or "auto" for name in ("DIFCORE_DEVICE", "DIFCORE_PRECISION")]
     return sha256_bytes(json.dumps([hashes, release, sets, versions(), chosen]).encode())
+
+
+def data_entries(root: Path) -> list[tuple[str, str, int, int]]:
+    """All that lies below ``root``, links followed: where, in which real folder, size in bytes, time of change in ns.
+
+    A real folder is listed once, where it is met first, so links that lead back up end.
+    """
+    found, real_root, listed = [], os.path.realpath(root), set()
+    for folder, inner, files in os.walk(root, followlinks=True):
+        inner.sort()
+        real, name = os.path.realpath(folder), os.path.relpath(folder, root)
+        place = os.path.relpath(real, real_root)
+        found.append((name, place, 0, 0))
+        if real in listed:
+            inner.clear()
+            continue
+        listed.add(real)
+        for file in sorted(files):
+            facts = None
+            with suppress(OSError):  # a link to nothing
+                facts = os.stat(os.path.join(folder, file))
+            size, changed = (facts.st_size, facts.st_mtime_ns) if facts else (0, 0)
+            found.append((os.path.join(name, file), place, size, changed))
+    return found
 
 
 def notebook_digest(notebook: Path, parameters: Mapping[str, Any], project: str) -> str:

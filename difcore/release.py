@@ -82,7 +82,7 @@ def locate(data_root: Path | str | None = None) -> Path:
     NeedsData
         If none does.
     """
-    named = data_root if data_root is not None else os.environ.get("DIFCORE_DATA")
+    named = os.path.expanduser(os.environ.get("DIFCORE_DATA", "") if data_root is None else data_root)
     for folder in (named, fetched_folder(), PROJECT_DIR.parent / "shared" / "data"):
         found = release_in(folder) if folder else None
         if found is not None:

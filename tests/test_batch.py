@@ -131,6 +131,34 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def test_a_change_of_the_data_is_noticed_in_linked_folders_at_home_and_by_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("difcore", "weights", "elsewhere", "root/a"):
+        (tmp_path / name).mkdir(parents=True)
+    image = tmp_path / "elsewhere" / "1.png"
+    image.write_bytes(b"1234")
+    for name in ("0_real", "1_fake"):  # a folder that two links lead to is one
+        (tmp_path / "root" / "a" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "root")
+    (tmp_path / "root" / "gone.png").symlink_to(tmp_path / "nothing")
+    monkeypatch.setattr("difcore.notebooks.PROJECT_DIR", tmp_path)
+    monkeypatch.setattr("difcore.notebooks.DATA_DIR", tmp_path / "weights")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DIFCORE_DATA", "~/root")
+    seen = [project_digest(None)]
+    assert seen == [project_digest(tmp_path / "root")] == [project_digest(Path("~/root"))]
+    facts = image.stat()
+    os.utime(image, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1_000_000))  # other bytes, as many
+    seen.append(project_digest(None))
+    (tmp_path / "elsewhere" / "2.png").write_bytes(b"")
+    seen.append(project_digest(None))
+    (tmp_path / "root" / "a" / "1_fake").unlink()
+    (tmp_path / "root" / "a" / "1_fake").symlink_to(tmp_path / "weights")
+    seen.append(project_digest(None))
+    assert len(set(seen)) == 4
+
+
 def test_what_makes_a_notebook_run_again(
     project: Project, pretended: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
