@@ -189,13 +189,14 @@ def clear(kinds: Sequence[str] = (), older_than: float = 0.0) -> list[dict[str, 
     ValueError
         For a kind that there is not.
     CacheError
-        If difcore did not make a kind's folder.
+        If difcore did not make a kind's folder; nothing was deleted then.
     """
-    newest, rows = time.time() - older_than, []
+    newest, rows, old = time.time() - older_than, [], {}
     for kind in kinds or KINDS:
-        found = [entry for entry in entries(cache_folder(kind)) if entry.used <= newest or not older_than]
-        if found and not tagged(kind):
+        old[kind] = [entry for entry in entries(cache_folder(kind)) if entry.used <= newest or not older_than]
+        if old[kind] and not tagged(kind):
             raise CacheError(f"{cache_folder(kind)} has no {TAG}: difcore did not make it, and deletes nothing there")
+    for kind, found in old.items():
         gone = [entry for entry in found if remove(entry.path)]
         rows.append({"kind": kind, "files": len(gone), "bytes": sum(entry.size for entry in gone)})
     with suppress(OSError):

@@ -31,6 +31,7 @@ from difcore.cache import (
 )
 from difcore.cache_size import EVICTED, Keeper, cache_limit, clear, entries, known_size, size_text, survey, trim
 from difcore.cells import Cell, run_cells
+from difcore.experiments import cross_fits
 from difcore.experiments.demo_sources import kept_scenes
 from difcore.files import atomic_text
 from difcore.notebooks import worker_environment
@@ -263,11 +264,30 @@ def test_clearing_by_kind_and_by_age_and_only_where_difcore_made_the_folder(cach
     mine.parent.mkdir()
     mine.write_bytes(b"not difcore's")
     made_folder("release")
+    spared = fill("residuals", "a.npy", 10)
     with pytest.raises(CacheError, match="release has no CACHEDIR.TAG: difcore did not make it"):
         clear()
-    assert mine.is_file()
+    assert mine.is_file() and spared.is_file()
     with pytest.raises(ValueError, match="the cache holds"):
         clear(["pictures"])
+
+
+@pytest.mark.parametrize("damage", [b"", b"no array", "shape"])
+def test_a_damaged_file_counts_as_none_and_is_written_anew(cache: Path, damage: bytes | str) -> None:
+    scenes = kept_scenes([40_000_000], 32)
+    (block,) = (cache / "scenes").rglob("*.npy")
+    product = made_folder("fits") / cross_fits.keep(np.arange(3.0), made_folder("fits"))
+    for path in (block, product):
+        np.save(path, np.zeros(2)) if isinstance(damage, str) else path.write_bytes(damage)
+    np.testing.assert_array_equal(kept_scenes([40_000_000], 32), scenes)
+    assert np.load(block).shape == (16, 32, 32, 3)
+    if not isinstance(damage, str):
+        assert not cross_fits.all_there({"x": product.name}, product.parent)
+        assert cross_fits.keep(np.arange(3.0), product.parent) == product.name
+        assert cross_fits.all_there({"x": product.name}, product.parent)
+        np.testing.assert_array_equal(np.load(product), np.arange(3.0))
+        (product.parent / "p.safetensors").write_bytes(damage)
+        assert not cross_fits.all_there({"x": "p.safetensors"}, product.parent)
 
 
 @pytest.mark.slow

@@ -46,9 +46,10 @@ def test_the_second_is_told_who_the_first_is_and_a_killed_one_holds_nothing(tmp_
 
 def test_who_waits_is_told_for_whom_and_goes_on_after(tmp_path: Path) -> None:
     told: list[str] = []
-    started = time.monotonic()
-    with holder(tmp_path, 1.0) as process, only_writer(tmp_path, wait=True, tell=told.append):
-        assert time.monotonic() - started >= 0.5
+    with holder(tmp_path, 1.5) as process:
+        started = time.monotonic()
+        with only_writer(tmp_path, wait=True, tell=told.append):
+            assert time.monotonic() - started >= 0.5
     assert len(told) == 1 and f"process {process.pid}" in told[0]
 
 

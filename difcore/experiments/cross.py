@@ -85,7 +85,7 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
     for path in known:
         record = read_cell(path)
         if record and not all_there(record["row"], folder):
-            path.unlink()  # someone tidied up
+            path.unlink(missing_ok=True)  # someone tidied up
     run = partial(run_cells, work, load=lambda _: bench.load, code=code)
     if bench.runtime.workers == 1 and not cluster_address():
         order = random.SystemRandom().sample(range(len(cells)), len(cells))

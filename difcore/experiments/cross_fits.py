@@ -14,7 +14,7 @@ from difcore.cache import cache_folder, used
 from difcore.denoisers import load_denoiser
 from difcore.experiments.pools import Sets, divide
 from difcore.files import atomic_write, derived_seed, sha256_bytes
-from difcore.fingerprints import save_fingerprint
+from difcore.fingerprints import load_fingerprint, save_fingerprint
 from difcore.fit import DifPlan
 from difcore.methods import PATTERNS, fit_pattern
 from difcore.residuals import residuals_of
@@ -72,9 +72,9 @@ def own_seed(seed: int, name: str) -> int:
 
 
 def keep(values: np.ndarray, folder: Path) -> str:
-    """Write an array under its content's hash; the file's name."""
+    """Write an array under its content's hash, unless it is there; the file's name."""
     name = f"{sha256_bytes(str((values.dtype, values.shape)).encode(), np.ascontiguousarray(values).data)[:32]}.npy"
-    if not (folder / name).is_file():
+    if not intact(folder / name):
         atomic_write(folder / name, partial(np.save, arr=values))
     return name
 
@@ -84,10 +84,19 @@ def products_of(row: Mapping[str, Any]) -> list[str]:
     return [value for value in row.values() if isinstance(value, str) and value.endswith((".npy", ".safetensors"))]
 
 
+def intact(file: Path) -> bool:
+    """Whether a product is there and can be read: a crash may leave a file without its content."""
+    try:
+        np.load(file, mmap_mode="r") if file.suffix == ".npy" else load_fingerprint(file)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
 def all_there(row: Mapping[str, Any], folder: Path) -> bool:
-    """Whether the files that a cell's row speaks of lie in ``folder``; if so, they count as used now."""
+    """Whether the files that a cell's row speaks of lie whole in ``folder``; if so, they count as used now."""
     files = [folder / name for name in products_of(row)]
-    if there := all(file.is_file() for file in files):
+    if there := all(map(intact, files)):
         for file in files:
             used(file)
     return there

@@ -54,11 +54,12 @@ def scene_version(style: str, size: int) -> str:
 
 
 def kept_block(path: Path, start: int, size: int, style: str) -> np.ndarray:
-    """The scenes of one file, made unless another process has done so."""
-    with suppress(OSError, ValueError):
+    """The scenes of one file, made unless another process has done so; a damaged file counts as none."""
+    with suppress(OSError, ValueError, EOFError):
         block = np.load(path)
-        used(path)
-        return block
+        if (block.shape, block.dtype) == ((BLOCK, size, size, 3), np.uint8):
+            used(path)
+            return block
     block = rendered(range(start, start + BLOCK), size, style)
     keep(partial(atomic_write, path, partial(np.save, arr=block)))
     return block
