@@ -112,7 +112,8 @@ def test_unique_keeps_the_first_of_each_in_order_and_the_skip_list(tmp_path: Pat
     paths.append(tmp_path / "gone.png")
     found = unique(residuals_of(paths, HIGHPASS, 32))
     assert [Path(n).name for n in found.names] == ["000.png", "001.png", "003.png"]
-    assert [s.path.name for s in found.skipped] == ["gone.png"]
+    assert [s.path.name for s in found.skipped] == ["gone.png", "002.png", "004.png"]
+    assert [s.reason for s in found.skipped[1:]] == [f"copy: of {paths[0]}", f"copy: of {paths[1]}"]
 
 
 # Fitting and evaluating folders

@@ -70,11 +70,16 @@ def untrained(residuals: ResidualSet, trained: set[str]) -> np.ndarray:
 
 
 def unique(residuals: ResidualSet) -> ResidualSet:
-    """Without repeated images: a copy in both train and test would be a leak."""
-    _, first = np.unique(np.array(residuals.hashes), return_index=True)
-    if len(first) == len(residuals):
-        return residuals
-    return replace(residuals.take(np.sort(first)), skipped=residuals.skipped)
+    """Without repeated images, which are among the skipped then: a copy in both train and test would be a leak."""
+    first: dict[str, str] = {}
+    kept, copies = [], []
+    for k, (digest, name) in enumerate(zip(residuals.hashes, residuals.names, strict=True)):
+        if digest in first:
+            copies.append(Skipped(Path(name), f"copy: of {first[digest]}"))
+        else:
+            first[digest] = name
+            kept.append(k)
+    return replace(residuals.take(kept), skipped=(*residuals.skipped, *copies)) if copies else residuals
 
 
 def unique_pair(
