@@ -51,15 +51,18 @@ def _fetch_real(
     mirror: Path | None, folder: Path | None, reals: Path | None, test_reals: Path | None, as_json: bool
 ) -> None:
     from difcore import real_images
+    from difcore.data_root import left_out
 
     print(f"difcore: {real_images.LICENCE}", file=sys.stderr)
     wanted = [source for source in real_images.registry() if not (reals and source.file.startswith("photos/"))]
     target = real_images.fetch_real(mirror, show_progress(), folder=folder, sources=wanted)
     counts = real_images.lay_out(target, reals, test_reals)
+    others = left_out([own for own in (reals, test_reals) if own])
+    warnings = [f"{path} is no image: not in the data root" for path in others]
     root = target / "root"
     document: dict[str, Any] = {
         "command": "fetch", "folder": target, "root": root, "n_files": len(wanted), "images": counts,
-        "licence": real_images.LICENCE,
+        "licence": real_images.LICENCE, "warnings": warnings,
     }  # fmt: skip
     use = f"./run_all.sh --profile small --data-root {root} --only 10 12 14 15 17"
     facts = {"folder": target, "files": len(wanted), "data root": root, "next": use}
@@ -68,4 +71,4 @@ def _fetch_real(
         console.print(facts_table("Images of real generators", facts))
         console.print(facts_table("\nIn the data root", counts))
 
-    answer(document, as_json, tell)
+    answer(document, as_json, tell, warnings)

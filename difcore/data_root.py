@@ -31,20 +31,32 @@ def image_files(folders: Sequence[Path]) -> list[Path]:
     return [path for folder in folders for path in list_images(folder) if is_image(path)]
 
 
-def make_root(
-    root: Path, generators: Mapping[str, Path], real: Sequence[Path], test_real: Sequence[Path] = ()
-) -> dict[str, int]:
-    """The folder of links; the number of images in each of its folders.
+def left_out(folders: Sequence[Path]) -> list[Path]:
+    """What else is in ``folders``: it is not linked."""
+    return [path for folder in folders for path in list_images(folder) if not is_image(path)]
+
+
+def root_of(
+    generators: Mapping[str, Path], real: Sequence[Path], test_real: Sequence[Path] = ()
+) -> dict[str, list[Path]]:
+    """The images of each folder of a data root, by its place such as "sd14/0_real".
 
     Raises
     ------
     FolderError
         If a folder does not exist or holds no image.
     """
-    counts = {}
-    sources = {name: image_files([folder]) for name, folder in generators.items()}
+    fakes = {name: image_files([folder]) for name, folder in generators.items()}
     reals = {"0_real": image_files(real)} | ({"test/0_real": image_files(test_real)} if test_real else {})
-    for name, fakes in sources.items():
-        for side, images in {"1_fake": fakes, **reals}.items():
-            counts[f"{name}/{side}"] = link_images(images, root / name / side)
-    return counts
+    return {f"{name}/{side}": x for name, own in fakes.items() for side, x in {"1_fake": own, **reals}.items()}
+
+
+def make_root(root: Path, images: Mapping[str, Sequence[Path]]) -> dict[str, int]:
+    """The folder of links to what ``root_of`` gives; the number of images in each of its folders.
+
+    Raises
+    ------
+    FileExistsError
+        As ``link_images``.
+    """
+    return {place: link_images(files, root / place) for place, files in images.items()}

@@ -18,9 +18,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from difcore.cache import needed_folder
-from difcore.data_root import make_root
+from difcore.data_root import make_root, root_of
 from difcore.decoding import ImageError
 from difcore.files import DATA_DIR, atomic_write, sha256_file
+from difcore.folders import FolderError
 from difcore.images import centre_crop, decode
 from difcore.release import FetchError, copy_checked, download, quiet_pooch
 from difcore.residuals import sha256_pixels
@@ -170,22 +171,27 @@ def lay_out(folder: Path, reals: Path | None = None, test_reals: Path | None = N
     """Links under ``folder``/root in the layout of a data root; images in each of its folders.
 
     Every generator's reals are ``reals`` to train on and ``test_reals`` to test on; by default the photographs of
-    photos/train and photos/test. pix2pix has its own reals, the photographs that its images stand for.
+    photos/train and photos/test. pix2pix has its own reals, the photographs that its images stand for. Links of an
+    earlier call are replaced, in these folders alone.
 
     Raises
     ------
     FolderError
-        If a folder of reals does not exist or holds no image.
+        If a folder of reals does not exist or holds no image, or one under root is itself a link. Nothing was changed.
     """
     root = folder / "root"
-    for link in root.rglob("*") if root.is_dir() else ():
-        if link.is_symlink():
-            link.unlink()
     train = [folder / PHOTOS / "train"] if reals is None else [reals]
     test = [test_reals] if test_reals is not None else [folder / PHOTOS / "test"] if reals is None else []
     sets = sorted({source.file.split("/")[0] for source in registry()} - {PHOTOS, PAIRED})
-    counts = make_root(root, {name: folder / name for name in sets if (folder / name).is_dir()}, train, test)
+    images = root_of({name: folder / name for name in sets if (folder / name).is_dir()}, train, test)
     paired = folder / PAIRED
     if paired.is_dir():
-        counts |= make_root(root, {PAIRED: paired / "1_fake"}, [paired / "0_real"])
-    return counts
+        images |= root_of({PAIRED: paired / "1_fake"}, [paired / "0_real"])
+    own = [Path(name, side) for name in (*sets, PAIRED) for side in ("0_real", "1_fake", "test/0_real")]
+    if linked := [root / place for place in own if (root / place).resolve() != root.resolve() / place]:
+        raise FolderError(f"{linked[0]} is, or lies in, a link to another folder; expected a folder of links to images")
+    for place in own:
+        for link in (root / place).iterdir() if (root / place).is_dir() else ():
+            if link.is_symlink():
+                link.unlink()
+    return make_root(root, images)

@@ -12,9 +12,10 @@ the images to test on are those that a draw of training images leaves. Then:
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from difcore.data_root import make_root
+from difcore.data_root import left_out, make_root, root_of
 from difcore.folders import FolderError
 from difcore.paper import DISPLAY
 
@@ -33,11 +34,13 @@ def main() -> None:
         parser.error(f"--generator {wrong[0]!r}: expected NAME=DIR")
     try:
         generators = {name: Path(folder) for name, _, folder in pairs}
-        counts = make_root(options.root, generators, options.real, options.test_real)
+        counts = make_root(options.root, root_of(generators, options.real, options.test_real))
     except (FolderError, FileExistsError) as error:
         parser.error(str(error))
     for folder, count in counts.items():
         print(f"{folder}: {count} images")
+    for path in left_out([*generators.values(), *options.real, *options.test_real]):
+        print(f"left out, no image: {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -260,12 +260,14 @@ def test_make_root_links_images_into_the_layout(tmp_path: Path) -> None:
     write_images(tmp_path / "fakes", noise_images(4, SIZE, 1))
     for k, name in enumerate(("train", "test")):
         write_images(tmp_path / name, noise_images(3, SIZE, 2 + k), name)
+    (tmp_path / "train" / "notes.txt").write_text("no image", encoding="utf-8")
     command = [sys.executable, str(PROJECT_DIR / "scripts" / "make_root.py"), str(tmp_path / "root")]
     command += ["--generator", f"g={tmp_path / 'fakes'}", "--real", str(tmp_path / "train")]
     command += ["--test-real", str(tmp_path / "test")]
     for _ in range(2):  # a second call changes nothing
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines() == ["g/1_fake: 4 images", "g/0_real: 3 images", "g/test/0_real: 3 images"]
+    assert answer.stderr == f"left out, no image: {tmp_path / 'train' / 'notes.txt'}\n"
     assert all(p.is_symlink() for p in (tmp_path / "root").rglob("*.png"))
     sets = folder_sources(tmp_path / "root", [], SIZE)[0]["g"].load(None)
     assert sets.test_real is not None and (len(sets.real), len(sets.fake), len(sets.test_real)) == (3, 4, 3)

@@ -197,11 +197,24 @@ def test_reals_of_ones_own(small: tuple[Path, Path], tmp_path: Path) -> None:
     for k, image in enumerate(textures(2, 32)):
         Image.fromarray(image).save(mine / f"{k}.png")
     run("--real", "--mirror", mirror, "--folder", target)
+    users = [target / "root" / name for name in ("more", "alpha/notes")]
+    for link in users:
+        link.symlink_to(mine)
+    (mine / "notes.txt").write_text("no image", encoding="utf-8")
+    before = sorted((target / "root").rglob("*"))
+    with pytest.raises(FolderError):
+        lay_out(target, tmp_path / "nothing")
+    assert sorted((target / "root").rglob("*")) == before  # what fails changes nothing
     shown = run("--real", "--mirror", mirror, "--folder", target, "--reals", mine, "--json")
     assert json.loads(shown.stdout)["images"] == {"alpha/1_fake": 3, "alpha/0_real": 2}
     assert sorted(path.name for path in (target / "root/alpha/0_real").iterdir()) == ["0.png", "1.png"]
-    with pytest.raises(FolderError):
-        lay_out(target, tmp_path / "nothing")
+    assert f"{mine / 'notes.txt'} is no image" in shown.stderr and all(link.is_symlink() for link in users)
+    (mine / "link.png").symlink_to(mine / "0.png")
+    (target / "root/alpha/test/0_real").rmdir()
+    (target / "root/alpha/test/0_real").symlink_to(mine)
+    with pytest.raises(FolderError, match="test/0_real is, or lies in, a link"):
+        lay_out(target, mine)
+    assert (mine / "link.png").is_symlink()
     wrong = run("--reals", mine)
     assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (2, 1)
 
