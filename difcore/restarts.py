@@ -15,6 +15,7 @@ from difcore.fit import DifPlan, fit_dif
 APART = 1.5  # standard deviations of a class: the nearer centre is then the right one in 77 % of images, if normal
 LEVEL = 0.01  # of the test that a fit begun again has set out
 SHARE, ENOUGH = 8, 32  # one of so many images of a class is held out, if there are enough of them
+OWN, HELD_OUT = "own images", "held out"  # what a fit is judged by
 
 
 def fit_restarted(
@@ -31,34 +32,43 @@ def fit_restarted(
     where the classes' correlations are alike, and now and then a fit stays there. The boost's does not, for it goes by
     the class means.
 
-    Separation is (mu_fake - mu_real) / s, s the standard deviation within the classes. Images that a fit has seen are
-    further apart than others, so the first fit, which is given all images, has not set out if even those are less than
-    ``APART`` apart. Fits begun again leave out an eighth of the images of each class, where there are 32, and are
-    judged by those: such a fit has set out if the held-out fakes correlate more than the held-out reals (Student's
-    one-sided t-test, p < ``LEVEL``). The fit with the largest separation is kept; the first counts with that of its
-    own images, more than it would have on others.
+    Separation is (mu_fake - mu_real) / s, s the standard deviation within the classes. The first fit is given all
+    images and judged by these, which it has seen: less than ``APART`` apart, it has not set out. That finds fits that
+    did not move, no more. It is no evidence of detection: a long fit to few images gets even noise so far apart.
+
+    Fits begun again leave out an eighth of the images of each class, where both have 32, and are judged by those: such
+    a fit has set out if the held-out fakes correlate more than the held-out reals (Student's one-sided t-test,
+    p < ``LEVEL``), and is kept. If none has, the one is kept whose held-out images are furthest apart, or the first if
+    none has its fakes above its reals there: what the first fit makes of its own images is never set against it. With
+    fewer images there is nothing but their own to judge by: all fits are, as the first, and the largest separation
+    wins.
 
     Parameters, errors: as ``fit_dif``.
 
     Returns
     -------
     Fingerprint
-        ``metadata["fits"]`` says how many fits it took, ``metadata["separation"]`` by what the kept one was judged;
-        its plan is that of the fit that was kept.
+        ``metadata["fits"]`` says how many fits it took, ``metadata["separation"]`` how far apart the kept one has the
+        images that it was judged by, and ``metadata["judged_by"]`` which those were: "own images" or "held out"; its
+        plan is that of the fit that was kept.
     """
     first = fit_dif(real, fake, plan, name, device, progress)
-    tried = [(separation(first.scores(real), first.scores(fake)), first)]
-    set_out = tried[0][0] >= APART
-    while not set_out and len(tried) < plan.fits:
-        again = replace(plan, seed=derived_seed(plan.seed, len(tried)), boost=True)
-        kept_real, out_real = hold_out(real, again.seed)
-        kept_fake, out_fake = hold_out(fake, again.seed)
+    best, chosen, judged_by = separation(first.scores(real), first.scores(fake)), first, OWN
+    set_out, fits = best >= APART, 1
+    enough = min(len(real), len(fake)) >= ENOUGH
+    while not set_out and fits < plan.fits:
+        again = replace(plan, seed=derived_seed(plan.seed, fits), boost=True)
+        (kept_real, out_real), (kept_fake, out_fake) = (
+            hold_out(x, again.seed) if enough else (x, x) for x in (real, fake)
+        )
         found = fit_dif(kept_real, kept_fake, again, name, device, progress)
-        rho = [found.scores(x) for x in (out_real, out_fake)]
-        tried.append((separation(*rho), found))
-        set_out = chance_of(tried[-1][0], *map(len, rho)) < LEVEL
-    best, chosen = max(tried, key=lambda pair: pair[0])
-    return replace(chosen, metadata={**chosen.metadata, "fits": len(tried), "separation": round(best, 3)})
+        apart, fits = separation(found.scores(out_real), found.scores(out_fake)), fits + 1
+        set_out = chance_of(apart, len(out_real), len(out_fake)) < LEVEL if enough else apart >= APART
+        to_beat = 0.0 if enough and judged_by == OWN else best  # the first's is of images that it has seen
+        if apart > to_beat:
+            best, chosen, judged_by = apart, found, HELD_OUT if enough else OWN
+    judged = {"fits": fits, "separation": round(best, 3), "judged_by": judged_by}
+    return replace(chosen, metadata={**chosen.metadata, **judged})
 
 
 def separation(real: Tensor, fake: Tensor) -> float:
@@ -73,9 +83,7 @@ def chance_of(found: float, n_real: int, n_fake: int) -> float:
 
 
 def hold_out(x: np.ndarray | Tensor, seed: int) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
-    """Images to fit to, and an eighth of them, drawn by ``seed``, to judge by; all and all, if they are few."""
-    if len(x) < ENOUGH:
-        return x, x
+    """Images to fit to, and an eighth of them, drawn by ``seed``, to judge by."""
     order = np.random.default_rng(seed).permutation(len(x))
     count = len(x) // SHARE
     return x[np.sort(order[count:])], x[np.sort(order[:count])]

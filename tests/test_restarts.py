@@ -75,15 +75,46 @@ def test_held_out_images_judge_not_those_of_the_fit(monkeypatch: pytest.MonkeyPa
     assert separation(pattern.scores(real), pattern.scores(fake)) > 4
 
 
-@pytest.mark.parametrize("count", [2, 31, 32, 40, 129])
-def test_an_eighth_is_held_out_where_there_are_32(count: int) -> None:
+def test_what_a_fit_makes_of_its_own_images_does_not_beat_what_holds_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first fit that failed on its own images by a hair, 1.4 apart, and one of 1.2 on images it has not seen."""
+    real, fake = planted(128, 0.0)
+    calls: list[tuple] = []
+    found_in_turn(monkeypatch, [0.0, 1.0], calls)
+    apart = iter([1.4, 1.2])
+    monkeypatch.setattr(restarts, "separation", lambda *rho: next(apart))
+    found = fit_restarted(real, fake)
+    assert found.metadata == {"k": 1, "fits": 2, "separation": 1.2, "judged_by": "held out"}  # of 16 + 16: p = .001
+
+
+@pytest.mark.parametrize(
+    ("count", "apart", "kept", "judged_by"),
+    [
+        (64, [1.4, 0.2, 0.3], 2, "held out"),  # none set out: the best of those begun again
+        (64, [1.4, 0.3, 0.2], 1, "held out"),
+        (64, [-3.0, -0.1, -0.2], 0, "own images"),  # none of them better than chance
+        (31, [1.0, 1.2, 1.1], 1, "own images"),  # too few to hold any out: like is compared with like
+        (31, [1.2, 1.0, 1.1], 0, "own images"),
+        (31, [1.2, 1.6], 1, "own images"),
+    ],
+)
+def test_only_comparable_separations_are_compared(
+    monkeypatch: pytest.MonkeyPatch, count: int, apart: list[float], kept: int, judged_by: str
+) -> None:
+    calls: list[tuple] = []
+    found_in_turn(monkeypatch, [0.0, 0.0, 0.0], calls)
+    values = iter(apart)
+    monkeypatch.setattr(restarts, "separation", lambda *rho: next(values))
+    found = fit_restarted(*planted(count, 0.0), DifPlan(fits=3))
+    assert found.metadata == {"k": kept, "fits": len(apart), "separation": apart[kept], "judged_by": judged_by}
+    assert {tuple(n) for _, *n in calls[1:]} == {(31, 31) if count == 31 else (56, 56)}
+
+
+@pytest.mark.parametrize("count", [32, 40, 129])
+def test_an_eighth_is_held_out(count: int) -> None:
     x = np.arange(count)
     kept, out = hold_out(x, 3)
-    if count < 32:
-        assert kept is x and out is x
-    else:
-        assert len(out) == count // 8 and sorted([*kept, *out]) == list(range(count))
-        assert not np.array_equal(out, hold_out(x, 4)[1])
+    assert len(out) == count // 8 and sorted([*kept, *out]) == list(range(count))
+    assert not np.array_equal(out, hold_out(x, 4)[1])
 
 
 def test_separation_and_its_chance_by_hand() -> None:
@@ -117,3 +148,4 @@ def test_every_way_to_fit_restarts() -> None:
     """All callers go by ``methods.fit_pattern``, and the file says how many fits it took."""
     found = methods.fit_pattern("dif", NOTHING, NOTHING, load_denoiser("highpass"), DifPlan(steps=1))
     assert found.metadata["fits"] == DifPlan.fits and found.metadata["separation"] == 0
+    assert found.metadata["judged_by"] == "own images"
