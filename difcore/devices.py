@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 Device = torch.device | str
 BUILDING = threading.Lock()
 TF32 = False  # of all float32 work on GPUs, see ``true_float32``
+COUNTING = threading.Lock()
+FLAGS_BEFORE: list[tuple[bool, bool]] = []  # an entry for each ``true_float32`` that is open, in any thread
 
 
 def built(build: Callable[[], Module], seed: int) -> tuple[Module, torch.Generator]:
@@ -65,18 +67,26 @@ def has_fused(device: Device) -> bool:
 def true_float32(device: Device) -> Iterator[None]:
     """Within, float32 on CUDA has its 24 bits: convolutions in TF32, torch's default, keep 11, coarser than a residual.
 
-    The flags are the process's, so they are put back. On other devices nothing happens.
+    The flags are the process's: the first to enter, of all threads, sets them, and the last to leave puts them back.
+    On other devices nothing happens.
     """
     if torch.device(device).type != "cuda":
         yield
         return
     convolution, product = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolution.allow_tf32, product.allow_tf32
-    convolution.allow_tf32 = product.allow_tf32 = TF32
+    with COUNTING:
+        if FLAGS_BEFORE:
+            FLAGS_BEFORE.append(FLAGS_BEFORE[0])
+        else:
+            FLAGS_BEFORE.append((convolution.allow_tf32, product.allow_tf32))
+            convolution.allow_tf32 = product.allow_tf32 = TF32
     try:
         yield
     finally:
-        convolution.allow_tf32, product.allow_tf32 = before
+        with COUNTING:
+            before = FLAGS_BEFORE.pop()
+            if not FLAGS_BEFORE:
+                convolution.allow_tf32, product.allow_tf32 = before
 
 
 def exact(function: Callable[Given, Result]) -> Callable[Given, Result]:

@@ -63,6 +63,27 @@ def test_float32_is_exact_on_cuda_alone_and_the_flags_are_put_back() -> None:
     assert flags() == before
 
 
+def test_float32_stays_exact_until_the_last_thread_leaves() -> None:
+    """The first to enter leaves first: the flags are still those of the one that is within."""
+    before = torch.backends.cudnn.allow_tf32
+    first, second = true_float32("cuda"), true_float32("cuda:1")
+    with ThreadPoolExecutor(1) as other:
+        first.__enter__()
+        other.submit(second.__enter__).result()
+        first.__exit__(None, None, None)
+        assert not torch.backends.cudnn.allow_tf32
+        other.submit(second.__exit__, None, None, None).result()
+    assert torch.backends.cudnn.allow_tf32 == before and before
+
+    def inside(_: int) -> bool:
+        with true_float32("cuda"), true_float32("cuda"):
+            return torch.backends.cudnn.allow_tf32
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(inside, range(400)))
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 @pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("cuda:1", True), ("mps", False), ("meta", False)])
 def test_devices_are_understood_with_and_without_an_index(device: str, fused: bool) -> None:
     assert has_fused(device) == has_fused(torch.device(device)) == fused

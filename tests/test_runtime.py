@@ -117,6 +117,19 @@ def test_the_probe_measures_both_operations_in_time_and_draws_nothing(monkeypatc
     assert probe.probe("cpu") == 2.0
 
 
+def test_on_a_gpu_the_probe_waits_for_that_gpu_and_float32_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    coarse: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    for name in ("filter_layers", "prior_step"):
+        monkeypatch.setattr(probe, name, lambda device: lambda bfloat16: coarse.append(torch.backends.cudnn.allow_tf32))
+    probe.probe("cuda:1")
+    assert waited == ["cuda:1"] * 2 * len(coarse) and coarse and not any(coarse)
+    assert torch.backends.cudnn.allow_tf32
+    probe.timed(lambda bfloat16: None, True, "cpu")
+    assert len(waited) == 2 * len(coarse)
+
+
 @pytest.mark.skipif(not runtime.supports_bfloat16("cpu"), reason="this processor does not compute in bfloat16")
 def test_the_layers_of_the_probe_are_the_filters_own() -> None:
     work = probe.filter_layers("cpu")
