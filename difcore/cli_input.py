@@ -160,10 +160,10 @@ def mismatches(fingerprints: Mapping[Path, Fingerprint], denoiser: Denoiser, jpe
 
 
 def format_warnings(real: Sequence[Path], fake: Sequence[Path], jpeg: int | None, prefix: str = "") -> list[str]:
-    """The format audit's warnings, and what to do about them; empty if the two classes' files are alike."""
+    """The format audit's warnings, and what to do about them by ``--jpeg``; empty if the classes' files are alike."""
     from difcore.confounds import confounds_of
 
-    return [f"{prefix}{text}" for text in confounds_of(real, fake, jpeg).warnings]
+    return [f"{prefix}{text}" for text in confounds_of(real, fake, jpeg, can_match=False).warnings]
 
 
 def check_crop(fingerprints: Mapping[Path, Fingerprint], crop: int | None) -> None:

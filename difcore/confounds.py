@@ -48,16 +48,19 @@ class Confounds:
         return f"confounded: the classes differ in {by}; what was measured may be that"
 
 
-def confounds_of(real: Sequence[Path], fake: Sequence[Path], jpeg: int | None = None) -> Confounds:
-    """Audit the files of both classes."""
+def confounds_of(
+    real: Sequence[Path], fake: Sequence[Path], jpeg: int | None = None, can_match: bool = True
+) -> Confounds:
+    """Audit the files of both classes; the advice names ``--matched`` only to who ``can_match``."""
     audits = (audit_folder(real), audit_folder(fake))
     found = differences(*audits)
     advice = []
     if found:
         alike = sum(min(len(a), len(b)) for a, b in _strata(*audits, jpeg))
         options = [] if jpeg else ["--jpeg 95 for a format-matched control"]
-        options += [f"--matched to take the {alike} + {alike} images that are alike"] if alike > 1 else []
-        told = "; use " + ", or ".join(options) if options else "; no images of the two classes are alike"
+        options += [f"--matched to take the {alike} + {alike} images that are alike"] if can_match and alike > 1 else []
+        told = "" if alike > 1 else "; no images of the two classes are alike"
+        told = "; use " + ", or ".join(options) if options else told
         advice = [f"a detector could cheat on this{told}"]
     return Confounds(tuple(found), (*compare(*audits), *advice), jpeg)
 

@@ -68,6 +68,11 @@ def test_what_is_alike_is_taken_and_is_no_longer_confounded(tmp_path: Path) -> N
     found = confounds_of(real, fake)
     assert found.names == ("encoding", "short side in px")
     assert found.warnings[-1].endswith("or --matched to take the 17 + 17 images that are alike")
+    unmatched = confounds_of(real, fake, can_match=False)
+    assert unmatched.warnings == (
+        *found.warnings[:-1], "a detector could cheat on this; use --jpeg 95 for a format-matched control"
+    )  # fmt: skip
+    assert confounds_of(real, fake, 95, can_match=False).warnings[-1] == "a detector could cheat on this"
     pair = matched(real, fake, seed=1)
     assert [len(paths) for paths in pair] == [17, 18]  # the text file is still there, to be named
     assert confounds_of(*pair).verdict == "alike"
