@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -66,6 +68,28 @@ def crops(sources: list[Path] | range, size: int) -> Iterator[np.ndarray]:
             continue
 
 
+def key_of(sources: list[Path] | range, size: int, weights: str) -> str:
+    """A hash of all that the mean depends on: images, crop size, filter, the code of all that and torch's version."""
+    from difcore.residuals import filter_code  # which imports the denoisers, and these this
+
+    marks = [sha256_file(s) if isinstance(s, Path) else str(s) for s in sources]
+    if isinstance(sources, range):
+        marks.append(sha256_bytes(scene(sources[0], size).tobytes()))  # changes when scenes do
+    return sha256_bytes("\n".join([weights, str(size), filter_code(), *marks]).encode())
+
+
+def read_mean(path: Path | None, size: int) -> tuple[Tensor, int] | None:
+    """A kept mean (3, S, S) and of how many images it is; None if there is none (a damaged file counts as none)."""
+    if path is None:
+        return None
+    with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), np.load(path) as kept:
+        mean, n = torch.from_numpy(kept["mean"]), int(kept["n"])
+        if mean.shape == (3, size, size):
+            used(path)
+            return mean, n
+    return None
+
+
 def mean_bias(
     residual_of: Callable[[Tensor], Tensor], profile: Tensor, weights: str, metadata: Mapping[str, Any]
 ) -> tuple[Tensor, str]:
@@ -84,12 +108,11 @@ def mean_bias(
     if sources is None:
         return profile, STOOD_IN
     size = profile.shape[-1]
-    marks = [sha256_file(s) if isinstance(s, Path) else str(s) for s in sources]
     folder = optional_folder("residuals")
-    path = folder / f"mean-{sha256_bytes(weights.encode(), *(m.encode() for m in marks))[:32]}.npy" if folder else None
-    if path and path.is_file():
-        used(path)
-        mean, n = torch.from_numpy(np.load(path)), len(marks)
+    path = folder / f"mean-{key_of(sources, size, weights)[:32]}.npz" if folder else None
+    known = read_mean(path, size)
+    if known is not None:
+        mean, n = known
     else:
         total, n = torch.zeros(3, size, size, dtype=torch.float64), 0
         for image in crops(sources, size):
@@ -98,7 +121,7 @@ def mean_bias(
             n += 1
         mean = (total / max(n, 1)).float()
         if path:
-            keep(lambda: atomic_write(path, lambda p: np.save(p, mean.numpy())))
+            keep(lambda: atomic_write(path, lambda p: np.savez(p, mean=mean.numpy(), n=n)))
     apart = float((border_profile(mean) - profile).abs().max() / profile.abs().max())
     if apart > SAME:
         return profile, f"{STOOD_IN} (those here have another profile)"

@@ -14,6 +14,7 @@ from difcore.bias import border_profile
 from difcore.denoisers import LIMIT, Denoiser, FoldedDnCNN, load_denoiser, save_denoiser
 from difcore.experiments.bench import Bench, open_bench
 from difcore.fit import DifPlan
+from difcore.images import centre_crop
 from difcore.mean_bias import STOOD_IN
 from difcore.presets import MODES, preset
 from difcore.tensors import to_batch
@@ -96,6 +97,42 @@ def test_scenes_are_made_again_anywhere(tmp_path: Path, monkeypatch: pytest.Monk
     found = load_denoiser(f"{path}:mean")
     assert found.metadata["bias"] == "mean of 2 scenes like those it was trained on"
     torch.testing.assert_close(found.bias, mean_of(model, scenes), atol=1e-6, rtol=0)
+
+
+def test_what_is_kept_of_a_mean_is_of_its_size_and_says_of_how_many_images(
+    trained: tuple[Path, list[np.ndarray]], cache: Path, tmp_path: Path
+) -> None:
+    path, images = trained
+    files = sorted((tmp_path / "data" / "photos" / "train").iterdir())
+    write_images(tmp_path / "small", [images[0][:40, :40]])
+    (tmp_path / "small" / "000.png").replace(files[0])  # too small: skipped
+    facts = {"data": f"{COUNT} photographs", "training_images": COUNT}
+    filtered = Denoiser("", FoldedDnCNN(random_dncnn(3, 4).eval()), None, "")
+    for size in (SIZE, 72):
+        crops = [centre_crop(image, size) for image in images[1:]]
+        mean = torch.stack([filtered(to_batch(crop))[0] for crop in crops]).mean(0)
+        for damaged in (False, False, True):  # measured; read; measured again
+            if damaged:
+                for kept in (cache / "residuals").glob("mean-*"):
+                    kept.write_bytes(b"")
+            found, told = mean_bias.mean_bias(filtered, border_profile(mean), "weights", facts)
+            assert told == f"mean of {COUNT - 1} training images"
+            torch.testing.assert_close(found, mean, atol=1e-6, rtol=0)
+    assert len(list((cache / "residuals").glob("mean-*.npz"))) == 2
+
+
+def test_the_key_of_a_mean_changes_with_scenes_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {
+        mean_bias.key_of(range(2), 16, "w"),
+        mean_bias.key_of(range(2), 17, "w"),
+        mean_bias.key_of(range(2), 16, "v"),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(mean_bias, "scene", lambda seed, size: np.zeros((size, size, 3), np.uint8))
+        keys.add(mean_bias.key_of(range(2), 16, "w"))
+    monkeypatch.setattr("difcore.residuals.filter_code", lambda: "other code")
+    keys.add(mean_bias.key_of(range(2), 16, "w"))
+    assert len(keys) == 5
 
 
 def test_a_bench_in_a_mode_says_so(trained: tuple[Path, list[np.ndarray]]) -> None:
