@@ -20,6 +20,7 @@ from difcore.null import FEW, holm
 
 GENERATED, NO_MATCH, UNDECIDED, NOT_APPLICABLE = "generated", "no match", "undecided", "not applicable"
 FALSE_ALARM = 0.01
+NO_NULL = "no null"  # in a fingerprint's metadata: why the reals that were given make none
 DEMOSAICED = "demosaiced photographs"  # a kind of reals that only counts for images with a lattice
 # Share of a residual that a lattice of period 2 explains: the least of the shipped null's demosaiced photographs, and
 # more than any of its lossless ones (the greatest: 0.00033).
@@ -37,7 +38,7 @@ def not_applicable(fingerprint: Fingerprint, condition: Condition, rho: float, u
 def undecided(fingerprint: Fingerprint, condition: Condition, asked: int, rate: float, jpeg: bool) -> str:
     """Why an image that was not called generated may be so nevertheless; empty if nothing speaks for that."""
     if fingerprint.null is None:
-        return "no null: give --reals"
+        return f"no null: {fingerprint.metadata.get(NO_NULL, 'give --reals')}"
     if fingerprint.null.smallest * asked > rate:
         return f"{fingerprint.null.n} reals cannot vouch for it"
     if fingerprint.foreign and (jpeg or condition.jpeg_quality is not None):
@@ -129,9 +130,12 @@ def overall(verdicts: Sequence[str]) -> str:
 def null_warnings(fingerprints: Mapping[Path, Fingerprint] | Mapping[str, Fingerprint], rate: float) -> list[str]:
     """Where a rate of false alarms cannot be stated, or rests on little."""
     found = []
-    for path, null in ((path, fingerprint.null) for path, fingerprint in fingerprints.items()):
+    for path, fingerprint in fingerprints.items():
+        null = fingerprint.null
         if null is None:
-            found.append(f"{path} has no null, so no rate of false alarms can be stated: give --reals, real images")
+            cause = fingerprint.metadata.get(NO_NULL)
+            advice = f"{cause}; give others" if cause else "give --reals, real images"
+            found.append(f"{path} has no null, so no rate of false alarms can be stated: {advice}")
         elif few := [f"{reals.n} {kind}" for kind, reals in null.kinds.items() if reals.n < FEW]:
             found.append(f"{path}: its null is of {', '.join(few)} only, taken for normally distributed; give --reals")
         if null is not None and null.smallest > rate:

@@ -26,9 +26,11 @@ from difcore.cli_input import make_plan, training_count
 from difcore.cli_output import answer
 from difcore.denoisers import LIMIT, DnCNN, load_denoiser, save_denoiser
 from difcore.files import PROJECT_DIR, derived_seed, sha256_file
-from difcore.fingerprints import Fingerprint, load_fingerprint, save_fingerprint
+from difcore.fingerprints import Fingerprint, contents, load_fingerprint, save_fingerprint
 from difcore.fit import DifPlan
+from difcore.images import read_crop
 from difcore.plan import parse_grid
+from difcore.residuals import sha256_pixels
 
 CROP = 32
 COMMANDS = ("fit", "evaluate", "detect", "cross-detect", "audit", "fetch", "import-official", "run")
@@ -351,6 +353,19 @@ def test_folders_inside_are_named_or_read(world: World, tmp_path: Path) -> None:
     flat, deep = call(*command, world.denoiser).json, call(*command, world.denoiser, "--recursive").json
     assert deep["n_real"] - flat["n_real"] == 8 and deep["skipped"] == flat["skipped"][1:]
     assert flat["skipped"][0]["reason"] == "folder not read: --recursive reads the folders inside a folder"
+
+
+def test_reals_that_are_all_training_images_make_no_null_and_the_warning_says_so(world: World, tmp_path: Path) -> None:
+    reals = world.images("a", "0_real")
+    trained = frozenset(contents(sha256_pixels(read_crop(path, CROP)) for path in reals.iterdir()))
+    known = dataclasses.replace(load_fingerprint(world.fingerprint), trained=trained)
+    path = save_fingerprint(tmp_path / "a.safetensors", known)
+    fake = world.images("a", "1_fake") / "0.png"
+    result = call("detect", path, fake, "--reals", reals, "--denoiser", world.denoiser, "--json")
+    cause = "of the 8 usable reals given, 8 are in its training set"
+    assert f"{path} has no null, so no rate of false alarms can be stated: {cause}; give others" in result.err
+    (match,) = result.json["images"][0]["matches"]
+    assert (match["verdict"], match["reason"]) == ("undecided", f"no null: {cause}")
 
 
 def test_detect_ranks_fingerprints_given_among_images(world: World, tmp_path: Path) -> None:

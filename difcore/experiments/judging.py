@@ -12,7 +12,7 @@ import torch
 
 from difcore.conditions import conditions_of
 from difcore.correlation import ncc
-from difcore.decisions import FALSE_ALARM, judge
+from difcore.decisions import FALSE_ALARM, NO_NULL, judge
 from difcore.denoisers import Denoiser
 from difcore.fingerprints import Fingerprint, contents
 from difcore.grids import grid_share
@@ -100,6 +100,9 @@ def with_nulls(
     for k, (name, fingerprint) in enumerate(fingerprints.items()):
         unseen = ~np.isin(pictures, list(fingerprint.trained))
         out[name] = replace(fingerprint, null=null_of({GIVEN: rho[k, unseen]}))
+        if out[name].null is None:
+            cause = f"of the {len(unseen)} usable reals given, {(~unseen).sum()} are in its training set"
+            out[name] = replace(out[name], metadata={**fingerprint.metadata, NO_NULL: cause})
     return out
 
 
