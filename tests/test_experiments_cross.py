@@ -285,6 +285,7 @@ def test_edges_are_judged_as_far_as_their_number_allows() -> None:
 
     assert judged(8, 8, 8) == "consistent" and judged(80, 80, 80) == "holds"
     assert judged(2, 8, 8) == "does not hold" and judged(7, 8, 8) == "undecided" and judged(0, 0, 8) == "does not hold"
+    assert judged(0, 0, 0) == "not comparable"  # nothing known, nothing found
     assert judged(0, 0, 1) == "does not hold" and judged(1, 1, 1) == "consistent"
 
 

@@ -325,6 +325,39 @@ def test_variants_test_a_parents_fingerprint_on_its_child() -> None:
     assert titles == ["parent"] * 3 + ["child"] * 3 and np.array_equal(images[3], other.fake.images[0])
 
 
+def shared_reals(root: Path, own_tests: int = 0) -> Bench:
+    """Two generators of a folder, all of whose reals are the same pictures; all have ``own_tests`` test images."""
+    for name, seed in (("a", 2), ("b", 3)):
+        write_images(root / name / "0_real", noise_images(40, SIZE, 1))
+        write_images(root / name / "1_fake", with_pattern(noise_images(40, SIZE, seed), grid(SIZE), 6.0))
+        if own_tests and name == "a":
+            write_images(root / name / "test" / "0_real", noise_images(own_tests, SIZE, 5))
+    found = open_bench(root, generators=["a", "b"], size=SIZE, denoiser=FILTER, control_quality=0, test=0)
+    return dataclasses.replace(found, plan=comparisons_plan())
+
+
+def test_generators_that_share_their_reals_are_tested_on_those_that_were_not_drawn(tmp_path: Path) -> None:
+    shared = shared_reals(tmp_path)
+    table = comparisons.variants(shared, {"b": "a"}, 24, [0, 1], "marra18")
+    assert set(table["status"]) == {"ok"} and set(table["n_real"]) == {16} and (table["auc"] > 0.9).all()
+    sets = shared.load("a>b|native")
+    parts = divide(sets, 24, 0)  # checks that nothing is in both
+    assert sorted([*parts.real.hashes, *parts.test_real.hashes]) == sorted(sets.real.hashes)
+    assert set(parts.test_fake.hashes) == set(shared.load("b|native").fake.hashes) and len(parts.test_fake) == 40
+
+
+def test_test_reals_of_their_own_go_before_what_a_draw_leaves(tmp_path: Path) -> None:
+    parts = divide(shared_reals(tmp_path, 12).load("a>b|native"), 40, 0)
+    assert set(parts.test_real.hashes) == set(map(sha256_pixels, noise_images(12, SIZE, 5)))
+
+
+def test_without_a_pair_the_variants_say_what_is_missing() -> None:
+    real = dataclasses.replace(bench(sd14=planted(), g=planted()), real_data=True)
+    assert comparisons.variant_parents(real) == {}
+    with pytest.raises(NeedsData, match="sd14s from sd14, .*; has sd14, g$"):
+        comparisons.variants(real, comparisons.variant_parents(real), 12)
+
+
 def test_boundary_energy_is_measured_where_it_is() -> None:
     frame = np.ones((3, SIZE, SIZE), np.float32)
     frame[:, 6:-6, 6:-6] = 0

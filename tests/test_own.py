@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from tiny import grid, noise_images, with_pattern, write_images
 
+from difcore import methods
 from difcore.cells import NotEnough
 from difcore.denoisers import load_denoiser
 from difcore.experiments.own import OwnFingerprint, demo_folders, model_card, train_or_show, train_your_own
@@ -68,6 +70,22 @@ def test_an_averaged_residual_says_so(folders: tuple[Path, Path], cache: Path) -
     assert "averaged residual" in card and "mean-free" in card and "steps of" not in card
     with pytest.raises(ValueError, match="unknown method 'joslin20'; choose from dif, marra18, marra18-zm"):
         train_your_own(*folders, FILTER, DifPlan(steps=2), TRAIN, SIZE, method="joslin20")
+
+
+def test_the_fit_is_computed_where_the_filter_is(
+    folders: tuple[Path, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+    fitted = methods.fit
+
+    def fit(*arguments: object, device: str = "cpu", **options: object) -> object:
+        used.append(device)
+        return fitted(*arguments, **options)
+
+    monkeypatch.setattr(methods, "fit", fit)
+    elsewhere = replace(FILTER, device="cpu:0")
+    train_your_own(*folders, elsewhere, DifPlan(steps=2), TRAIN, SIZE, 95, method="marra18")
+    assert used == ["cpu:0", "cpu:0"]
 
 
 def test_folders_of_two_formats_are_warned_of(folders: tuple[Path, Path], tmp_path: Path, cache: Path) -> None:

@@ -12,7 +12,7 @@ from difcore.cell_keys import Dependence
 from difcore.classifiers import ClassifierPlan
 from difcore.denoisers import Denoiser, load_denoiser
 from difcore.experiments.demo_sources import demo_names, demo_sources
-from difcore.experiments.pools import Sets, without_copies
+from difcore.experiments.pools import Sets, repeats, without_copies
 from difcore.experiments.sources import FAMILIES, Source, folder_sources
 from difcore.fit import DifPlan
 from difcore.paper import DISPLAY
@@ -131,7 +131,11 @@ class Bench:
         )
 
     def load(self, data: str) -> Sets:
-        """Images of "generator|encoding"; "a>b|encoding" trains on a's and tests on b's."""
+        """Images of "generator|encoding"; "a>b|encoding" trains on a's and tests on b's.
+
+        Where all of b's reals are a's training images, the test reals are a's: its test images, or else what a draw of
+        its training images leaves.
+        """
         names, _, encoding = data.partition("|")
         quality = next(q for q in self.qualities if encoding_label(q) == encoding)
         first, _, other = names.partition(">")
@@ -139,8 +143,9 @@ class Bench:
         if not other:
             return sets
         tests = self.sources[other].load(quality)
-        own = {f"test_{k}": getattr(tests, f"test_{k}") or getattr(tests, k) for k in ("real", "fake")}
-        return without_copies(replace(sets, **own))  # two generators may share their reals
+        real, fake = tests.test_real or tests.real, tests.test_fake or tests.fake
+        test_real = sets.test_real if repeats(real, sets.real) else real
+        return without_copies(replace(sets, test_real=test_real, test_fake=fake))  # they may share some of their reals
 
 
 def encoding_label(quality: int | None) -> str:

@@ -20,7 +20,7 @@ from difcore.denoisers import load_denoiser
 from difcore.experiments.bench import Bench
 from difcore.experiments.detecting import run_table
 from difcore.experiments.pools import Sets, divide
-from difcore.failures import check_results
+from difcore.failures import NeedsData, check_results
 from difcore.generators import CHILDREN
 from difcore.methods import FINGERPRINTS, METHODS
 from difcore.paper import LOW_SAMPLES, VARIANTS
@@ -111,7 +111,15 @@ def variants(
     -------
     DataFrame
         As ``run_table``, with the column ``fitted_on``: the generator whose images the detector was fitted to.
+
+    Raises
+    ------
+    CellsFailed, NeedsData
+        If no cell has a result, or there is no pair.
     """
+    if not parents:
+        asked = ", ".join(f"{child} from {parent}" for child, parent in known_variants(bench).items())
+        raise NeedsData(f"needs a fine-tuned model together with its source: {asked}; has {', '.join(bench.sources)}")
     sources = list(dict.fromkeys(parents.values()))
     pairs = [(tested, fitted) for fitted in sources for tested in sources]
     pairs += [pair for child, parent in parents.items() for pair in ((child, parent), (child, child))]
@@ -126,10 +134,14 @@ def variants(
     return table.assign(fitted_on=table["fitted_on"].fillna(table["generator"]))
 
 
+def known_variants(bench: Bench) -> dict[str, str]:
+    """Child to parent: the paper's fine-tuned models, or the demo's children."""
+    return VARIANTS if bench.real_data else {child: plan.parent for child, plan in CHILDREN.items()}
+
+
 def variant_parents(bench: Bench) -> dict[str, str]:
-    """Child to parent, of those that the bench has both of: the paper's fine-tuned models, or the demo's children."""
-    pairs = VARIANTS if bench.real_data else {child: plan.parent for child, plan in CHILDREN.items()}
-    return {child: parent for child, parent in pairs.items() if {child, parent} <= set(bench.sources)}
+    """``known_variants`` of which the bench has both."""
+    return {child: parent for child, parent in known_variants(bench).items() if {child, parent} <= set(bench.sources)}
 
 
 def variant_images(bench: Bench, parents: Mapping[str, str], n: int = 6) -> tuple[list[np.ndarray], list[str]]:

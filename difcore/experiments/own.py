@@ -122,7 +122,7 @@ def train_your_own(
     """Fit a fingerprint to ``n_train`` images of each folder; test it on the others, also with one last encoding.
 
     The control is a fit of its own: both classes are encoded as JPEG of ``control_quality`` (0: no control).
-    ``method`` is one of ``methods.FITTED``.
+    All of it is computed on the denoiser's device. ``method`` is one of ``methods.FITTED``.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def train_your_own(
         parts = divide(sets, n_train, plan.seed)
         detector = methods.fit(
             method, parts.real.images, parts.fake.images, plan.seed, denoiser,
-            plan=plan, training=ClassifierPlan(), progress=progress,
+            plan=plan, training=ClassifierPlan(), device=denoiser.device, progress=progress,
         )  # fmt: skip
         rho = {key: detector.score(getattr(parts, f"test_{key}").images) for key in ("real", "fake")}
         result = as_row(detection(rho["real"], rho["fake"], detector.threshold))

@@ -85,6 +85,12 @@ def without_copies(sets: Sets) -> Sets:
     return replace(sets, **kept, skipped=sets.skipped + skipped)
 
 
+def repeats(pool: Pool, known: Pool) -> bool:
+    """Whether every picture of ``pool`` is a copy or a crop of one of ``known``, or of one that is."""
+    same = copies([*known.hashes, *pool.hashes], [*known.traces, *pool.traces])
+    return all(len(known) + i in same for i in range(len(pool)))
+
+
 @dataclass(frozen=True)
 class Division:
     """Images of each class to fit on and to test on; no picture of one, nor a crop of it, is in the other."""

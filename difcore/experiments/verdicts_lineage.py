@@ -244,6 +244,8 @@ def edge_claim(text: str, scores: EdgeScores, direction: tuple[int, int] | None 
     if direction:
         ours += f"; s(parent, child) > s(child, parent) in {direction[0]} of {direction[1]} pairs"
     both = [share_estimate(scores.right / n, n, f"{n} edges") for n in (scores.found, scores.true) if n]
+    if not both:
+        return Claim(text, "not stated", ours, "not comparable", "no edge is known and none was found")
     least = min(both, key=lambda share: share.value)
     p = max(share.p(GOOD_EDGES) for share in both) if least.value > GOOD_EDGES else least.p(GOOD_EDGES)
     claim = decide(text, "not stated", ours, least.value > GOOD_EDGES, p, f"below {percent(GOOD_EDGES)}", least.basis)
