@@ -4,7 +4,8 @@
 #   ./run_tests.sh [--slow] [pytest arguments]
 #
 # --slow also runs the tests marked slow. Tests that open a browser need /usr/bin/chromium: it is installed with apt where
-# that is possible (Debian, root), otherwise those tests skip; so is qemu-user, for one of the slow tests. DIFCORE_USE_ACTIVE_ENV=1 uses the active environment.
+# that is possible (Debian, root), otherwise those tests skip; so is qemu-user, on x86_64, for one of the slow tests.
+# DIFCORE_USE_ACTIVE_ENV=1 uses the active environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/environment.sh
@@ -15,22 +16,21 @@ if [ "${1:-}" = "--slow" ]; then
     selection=(-m "slow or not slow")
 fi
 
-# install COMMAND PACKAGE WHAT_SKIPS_WITHOUT: with apt, where that is possible.
-install() {
-    if command -v "$1" >/dev/null || [ "$(id -u)" != "0" ] || ! command -v apt-get >/dev/null; then
-        return
-    fi
-    echo "Installing $2" >&2
+missing=()
+if ! command -v /usr/bin/chromium >/dev/null; then
+    missing+=(chromium)
+fi
+if [ "${#selection[@]}" -gt 0 ] && [ "$(uname -m)" = "x86_64" ] && ! command -v qemu-x86_64 >/dev/null; then
+    missing+=(qemu-user)
+fi
+if [ "${#missing[@]}" -gt 0 ] && [ "$(id -u)" = "0" ] && command -v apt-get >/dev/null; then
+    echo "Installing ${missing[*]}" >&2
     log="$(mktemp)"
-    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 \
-        apt-get install -y -qq --no-install-recommends "$2"; } >"$log" 2>&1; then
-        echo "$2 could not be installed, $3 will skip: $(tail -n 1 "$log")" >&2
+    if ! { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+        echo "${missing[*]} could not be installed, the tests that need them will skip: $(tail -n 1 "$log")" >&2
     fi
     rm -f "$log"
-}
-install /usr/bin/chromium chromium "browser tests"
-if [ "${#selection[@]}" -gt 0 ]; then
-    install qemu-x86_64 qemu-user "the test on an emulated processor"
 fi
 
 # As many threads as this process may use; containers often show more cores than they lend.

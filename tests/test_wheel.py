@@ -24,12 +24,13 @@ pytestmark = pytest.mark.slow
 BUILT_OF = ("difcore", "data", "pyproject.toml", "README.md", "LICENSE")
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 SIZE, N = 96, 24
+SECONDS = 600  # of one process
 
 
 def build(what: str, project: Path, out: Path) -> Path:
     """The sdist or wheel of a project, built with this environment's setuptools: nothing is downloaded."""
     answer = subprocess.run([sys.executable, "-c", BUILD, f"build_{what}", out], cwd=project, capture_output=True,
-                            text=True, check=False)  # fmt: skip
+                            text=True, check=False, timeout=SECONDS)  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     return out / answer.stdout.splitlines()[-1]
 
@@ -65,7 +66,7 @@ class Installed:
         chosen = inherited | {"HOME": str(self.folder / "home"), "MPLCONFIGDIR": str(self.folder / "mpl")} | environment
         line = [str(self.python.parent / str(command[0])), *map(str, command[1:])]
         return subprocess.run(line, cwd=self.folder, env={k: v for k, v in chosen.items() if v is not None},
-                              capture_output=True, text=True, check=False)  # fmt: skip
+                              capture_output=True, text=True, check=False, timeout=SECONDS)  # fmt: skip
 
     def tree(self) -> dict[str, str]:
         """Hash of every file of the environment's packages."""
@@ -74,15 +75,16 @@ class Installed:
 
 def install(wheel: Path, home: Path) -> tuple[Path, Path]:
     """Interpreter and packages' folder of an environment with a wheel in it, and this one's packages beside it."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True, timeout=SECONDS)
     python = home / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    site = Path(subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip())
+    site = Path(subprocess.run(where, capture_output=True, text=True, check=True, timeout=SECONDS).stdout.strip())
     # A folder named in a .pth file is searched, but .pth files in it do nothing: no editable install comes along.
     paths = dict.fromkeys(sysconfig.get_path(key) for key in ("purelib", "platlib"))
     (site / "dependencies.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
     options = ("--no-deps", "--no-index", "--disable-pip-version-check", "--quiet")
-    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", *options, wheel], check=True)
+    command = [sys.executable, "-m", "pip", "--python", python, "install", *options, wheel]
+    subprocess.run(command, check=True, timeout=SECONDS)
     return python, site
 
 
@@ -121,7 +123,7 @@ def test_an_editable_install_reads_the_checkout(wheel: Path, tmp_path: Path) -> 
     code = "import difcore.paper as paper; print(len(paper.fig_h()), paper.DATA_DIR)"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     answer = subprocess.run([python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                            check=False)  # fmt: skip
+                            check=False, timeout=SECONDS)  # fmt: skip
     assert (answer.returncode, answer.stdout.split()) == (0, ["20", str(project / "data")]), answer.stderr
 
 
