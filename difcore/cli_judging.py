@@ -55,7 +55,7 @@ def evaluate(
 ) -> None:
     """Measure a fingerprint on two folders: balanced accuracy by its centres, AUC, what its null calls generated."""
     from difcore.decisions import null_warnings
-    from difcore.experiments.folders import IN_TRAINING, evaluate_folders
+    from difcore.experiments.folders import IN_NULL, IN_TRAINING, evaluate_folders
     from difcore.experiments.judging import with_nulls
     from difcore.images import list_images
 
@@ -65,12 +65,14 @@ def evaluate(
     real_files, fake_files = (draw_images(list_images(folder, recursive), test, seed) for folder in (real, fake))
     runtime = choose_runtime(device, precision)
     used = choose_denoiser(denoiser, [fingerprint], runtime.device, runtime.wanted())
-    result, rho, skipped = evaluate_folders(fingerprint, real_files, fake_files, used, jpeg, show_progress())
     given = list_images(reals, recursive) if reals else []
     judging = with_nulls({str(path): fingerprint}, used, jpeg, given, show_progress())[str(path)]
-    called = called_generated(judging, rho, false_alarm)
-    trained = sum(entry.reason == IN_TRAINING for entry in skipped)
+    found = evaluate_folders(judging, real_files, fake_files, used, jpeg, show_progress())
+    rho, skipped = found.rho, found.skipped
+    called = called_generated(judging, found, false_alarm)
+    trained, in_null = found.count(IN_TRAINING), found.count(IN_NULL)
     warnings = [f"{trained} images are in the training set of {path}: not counted"] if trained else []
+    warnings += [f"{in_null} images are among the reals of the null: not counted"] if in_null else []
     warnings += mismatches(known, used, jpeg) + null_warnings({path: judging}, false_alarm)
     warnings += format_warnings(real_files, fake_files, jpeg)
     document: dict[str, Any] = {
@@ -78,8 +80,8 @@ def evaluate(
         "crop": fingerprint.crop, "jpeg": jpeg, "seed": seed, "denoiser": used.name, "denoiser_sha256": used.hash,
         "limit": used.limit, "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake,
         "rho_real": rho["real"].mean(), "rho_fake": rho["fake"].mean(),
-        **detection_fields(result), "false_alarm": false_alarm, "null": null_fields(judging), **called,
-        "in_training_set": trained, "skipped": skipped_fields(skipped), "warnings": warnings,
+        **detection_fields(found.detection), "false_alarm": false_alarm, "null": null_fields(judging), **called,
+        "in_training_set": trained, "in_null": in_null, "skipped": skipped_fields(skipped), "warnings": warnings,
     }  # fmt: skip
 
     def tell(console: Console) -> None:
@@ -87,7 +89,7 @@ def evaluate(
         facts = {"mean correlation": here.format(**document), "centres at the fit": fitted.format(**document)}
         facts |= {"null": null_text(judging), **called_facts(document)}
         title = f"{shown(fingerprint.name)} ({fingerprint.method}), denoiser {used.name}"
-        console.print(facts_table(title, detection_facts(result) | facts))
+        console.print(facts_table(title, detection_facts(found.detection) | facts))
         tell_skipped(console, skipped, len(real_files) + len(fake_files))
 
     answer(document, as_json, tell, warnings)
@@ -106,7 +108,7 @@ def detect(
     as_json: opt.AsJson = False,
 ) -> None:
     """Say of each image whether the fingerprints' generators made it, best match first, at a rate of false alarms."""
-    from difcore.decisions import null_warnings, overall
+    from difcore.decisions import NOT_APPLICABLE, null_warnings, overall
     from difcore.experiments.judging import detect_images
     from difcore.images import list_images
 
@@ -129,7 +131,7 @@ def detect(
         "limit": used.limit, "false_alarm": false_alarm, "correction": "holm", "images": [
             {
                 "image": image,
-                "best": rows.fingerprint.iloc[0],
+                "best": None if rows.verdict.iloc[0] == NOT_APPLICABLE else rows.fingerprint.iloc[0],
                 "verdict": overall(rows.verdict),
                 "matches": rows.drop(columns="image").to_dict("records"),
             }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+    from difcore.experiments.folders import Evaluated
     from difcore.fingerprints import Fingerprint
 
 
@@ -28,10 +29,14 @@ def null_text(fingerprint: Fingerprint) -> str:
     return "; ".join(f"{r['n']} {k}, {r['mean']:+.4f} ± {r['sigma']:.4f}" for k, r in kinds.items()) or "none"
 
 
-def called_generated(fingerprint: Fingerprint, rho: Mapping[str, Any], rate: float) -> dict[str, int | None]:
-    """How many reals and fakes have p <= ``rate``, as in JSON; None without a null."""
-    null = fingerprint.null
-    return {f"called_{k}": None if null is None else int((null.p(x) <= rate).sum()) for k, x in rho.items()}
+def called_generated(fingerprint: Fingerprint, found: Evaluated, rate: float) -> dict[str, int | None]:
+    """How many reals and fakes `difcore detect` would call generated at ``rate``, as in JSON; None without a null."""
+    from difcore.decisions import false_alarm
+
+    if (null := fingerprint.null) is None:
+        return dict.fromkeys(f"called_{k}" for k in found.rho)
+    p = {k: false_alarm(null, x, found.lattices[k]) for k, x in found.rho.items()}
+    return {f"called_{k}": int(((p[k] <= rate) & (x != 0)).sum()) for k, x in found.rho.items()}
 
 
 def called_facts(document: Mapping[str, Any]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pandas as pd
 from difcore.conditions import Condition
 from difcore.correlation import nearest_centre
 from difcore.fingerprints import Fingerprint, contents
-from difcore.null import FEW, holm
+from difcore.null import FEW, Null, holm
 
 GENERATED, NO_MATCH, UNDECIDED, NOT_APPLICABLE = "generated", "no match", "undecided", "not applicable"
 FALSE_ALARM = 0.01
@@ -56,7 +56,7 @@ def judge(
     jpeg: bool = False,
     lattices: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Every image against every fingerprint, best match (highest z) first for each image.
+    """Every image against every fingerprint, best match (highest z) first for each image, not applicable ones last.
 
     Parameters
     ----------
@@ -89,21 +89,19 @@ def judge(
     if not 0 < rate < 1:
         raise ValueError(f"a false-alarm rate lies between 0 and 1, got {rate}")
     known = list(fingerprints.items())
-    mosaic = np.full(rho.shape[1], True) if lattices is None else lattices >= LATTICE
     z, p, plain, margin = (np.full(rho.shape, np.nan) for _ in range(4))
     for k, (_, f) in enumerate(known):
         margin[k] = (rho[k] - f.mu_real) / (f.mu_fake - f.mu_real or 1)
         if f.null is not None:
             ordinary = f.null.without(DEMOSAICED)
-            z[k], plain[k] = ordinary.z(rho[k]), ordinary.p(rho[k])
-            p[k] = np.where(mosaic, f.null.p(rho[k]), plain[k])
+            z[k], plain[k], p[k] = ordinary.z(rho[k]), ordinary.p(rho[k]), false_alarm(f.null, rho[k], lattices)
     rows = []
     for i, (image, condition) in enumerate(zip(images, conditions, strict=True)):
         mute = [not_applicable(f, condition, rho[k, i], (unfit or {}).get(n, "")) for k, (n, f) in enumerate(known)]
         asked = np.array([not reason for reason in mute]) & ~np.isnan(p[:, i])
         adjusted, ordinary_only = (np.full(len(known), np.nan) for _ in range(2))
         adjusted[asked], ordinary_only[asked] = holm(p[asked, i]), holm(plain[asked, i])
-        for k in ranking(z[:, i], margin[:, i]):
+        for k in ranking(z[:, i], margin[:, i], [bool(reason) for reason in mute]):
             name, f = known[k]
             near = "generated" if bool(nearest_centre(rho[k, i], f.mu_real, f.mu_fake)) else "real"
             verdict, reason = GENERATED, mute[k]
@@ -117,9 +115,15 @@ def judge(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def ranking(z: np.ndarray, margin: np.ndarray) -> list[int]:
-    """Indices from the highest z down; without a null there is no z, and those come last, by their margin."""
-    return sorted(range(len(z)), key=lambda k: (np.isnan(z[k]), -np.nan_to_num(z[k]), -margin[k]))
+def false_alarm(null: Null, rho: np.ndarray, lattices: np.ndarray | None = None) -> np.ndarray:
+    """Probability that a real image correlates as much, (N,), demosaiced ones counted as ``judge`` says."""
+    mosaic = np.full(rho.shape, True) if lattices is None else lattices >= LATTICE
+    return np.where(mosaic, null.p(rho), null.without(DEMOSAICED).p(rho))
+
+
+def ranking(z: np.ndarray, margin: np.ndarray, mute: Sequence[bool]) -> list[int]:
+    """Indices from the highest z down; then those without a null and so without z, by margin; ``mute`` ones last."""
+    return sorted(range(len(z)), key=lambda k: (mute[k], np.isnan(z[k]), -np.nan_to_num(z[k]), -margin[k]))
 
 
 def overall(verdicts: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ from difcore.null import Null, Reals
 OFFICIAL = "official release"
 LAST_BATCHES = 20  # the centres are means over these many last batches (official code)
 CONTENT = 16  # hex digits kept of an image's hash
-NULL, TRAINED = "null ", "trained"  # names of tensors in a file: correlations of a kind of reals, content hashes
+# Names of tensors in a file: correlations of a kind of reals; content hashes.
+NULL, NULL_IMAGES, TRAINED = "null ", "images of the null", "trained"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Fingerprint:
         How reals that it was not fitted to correlate with it. None: unknown, so no false-alarm rate can be stated.
     trained : frozenset of str
         ``contents`` of the images that it was fitted to; empty: unknown.
+    null_images : frozenset of str
+        ``contents`` of the reals of the null; empty: unknown.
     """
 
     pattern: Tensor
@@ -58,6 +61,7 @@ class Fingerprint:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     null: Null | None = None
     trained: frozenset[str] = frozenset()
+    null_images: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.pattern.ndim != 3 or self.pattern.shape[0] != 3:
@@ -110,7 +114,7 @@ def contents(hashes: Iterable[str]) -> list[str]:
 
 
 def save_fingerprint(path: Path | str, fingerprint: Fingerprint) -> Path:
-    """Write pattern, centres, null, training images' hashes and provenance as one safetensors file, atomically."""
+    """Write pattern, centres, null, hashes of its images and of those of the fit, provenance: one file, atomically."""
     centres = {key: float(getattr(fingerprint, key)) for key in ("mu_real", "mu_fake")}
     names = {key: getattr(fingerprint, key) for key in ("method", "name")}
     metadata = {"kind": "fingerprint", **centres, **names, "metadata": dict(fingerprint.metadata)}
@@ -118,9 +122,9 @@ def save_fingerprint(path: Path | str, fingerprint: Fingerprint) -> Path:
     if fingerprint.null is not None:
         kinds = fingerprint.null.kinds.items()
         tensors |= {NULL + kind: torch.tensor(reals.rho, dtype=torch.float64) for kind, reals in kinds}
-    if fingerprint.trained:
-        rows = [list(bytes.fromhex(digest)) for digest in sorted(fingerprint.trained)]
-        tensors[TRAINED] = torch.tensor(rows, dtype=torch.uint8)
+    for key, digests in ((TRAINED, fingerprint.trained), (NULL_IMAGES, fingerprint.null_images)):
+        if digests:
+            tensors[key] = torch.tensor([list(bytes.fromhex(one)) for one in sorted(digests)], dtype=torch.uint8)
     return atomic_safetensors(path, tensors, metadata)
 
 
@@ -139,11 +143,13 @@ def load_fingerprint(path: Path | str) -> Fingerprint:
         tensors, facts = read_safetensors(path)
         if facts.pop("kind", None) != "fingerprint":
             raise ValueError("its metadata says it is something else")
-        kinds = {k.removeprefix(NULL): Reals(tuple(values.tolist())) for k, values in tensors.items() if NULL in k}
-        rows = tensors[TRAINED].tolist() if TRAINED in tensors else []
+        kinds = {k.removeprefix(NULL): Reals(tuple(v.tolist())) for k, v in tensors.items() if k.startswith(NULL)}
         found = Fingerprint(tensors["pattern"], **facts)
-        trained = frozenset(bytes(row).hex() for row in rows)
-        return replace(found, null=Null(kinds) if kinds else None, trained=trained)
+        trained, null_images = (
+            frozenset(bytes(row).hex() for row in (tensors[key].tolist() if key in tensors else ()))
+            for key in (TRAINED, NULL_IMAGES)
+        )
+        return replace(found, null=Null(kinds) if kinds else None, trained=trained, null_images=null_images)
     except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         hint = "; for the authors' chk_0.pt use `difcore import-official`" if path.suffix == ".pt" else ""
         raise ValueError(f"{path} is not a difcore fingerprint: {error}{hint}") from error

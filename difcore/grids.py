@@ -22,6 +22,11 @@ def grid_share(pattern: np.ndarray, period: int) -> float:
     return float((cell**2).mean() / whole) if whole > 0 else 0.0
 
 
+def lattice_shares(residuals: np.ndarray) -> np.ndarray:
+    """Share of each residual (N, 3, H, W) that a lattice of 2 px explains, as a colour filter mosaic's, (N,)."""
+    return np.array([grid_share(np.asarray(residual, np.float32), 2) for residual in residuals])
+
+
 def periodic_part(x: Tensor, period: int) -> Tensor:
     """The grid in ``x`` (..., H, W): each pixel becomes the mean of all pixels of its phase.
 

@@ -227,7 +227,7 @@ def test_fit_in_the_papers_mode_and_back(world: World, tmp_path: Path) -> None:
     own = call("fit", *world.pair(), "--out", out, *filter_, "--mode", "paper", "--margin", 0.2, "--steps", 2, "--crop",
                CROP, "--json")  # fmt: skip
     assert own.json["plan"]["margin"] == 0.2
-    met = call("evaluate", out, "--real", world.pair()[0], "--fake", world.pair()[1], "--denoiser",
+    met = call("evaluate", out, "--real", world.pair("b")[0], "--fake", world.pair()[1], "--denoiser",
                f"{world.denoiser}:mean", "--json")  # fmt: skip
     assert met.json["denoiser_sha256"] == own.json["denoiser_sha256"] and met.json["limit"] is None
     wrong = call("fit", *world.pair(), "--out", out, *filter_, "--mode", "mine")
@@ -243,7 +243,7 @@ def test_the_mode_s_training_count_is_taken_where_there_are_as_many() -> None:
 def test_a_fingerprint_of_plain_residuals_is_met_by_plain_ones(world: World, tmp_path: Path) -> None:
     out, options = tmp_path / "f.safetensors", ("--denoiser", world.denoiser, "--json")
     fitted = call("fit", *world.pair(), "--out", out, "--method", "marra18", "--crop", CROP, "--no-limit", *options)
-    real, fake = world.pair()
+    real, fake = world.pair("b")[0], world.pair()[1]
     measured = call("evaluate", out, "--real", real, "--fake", fake, *options)
     found = call("detect", out, fake, *options)
     hashes = {r.json["denoiser_sha256"] for r in (fitted, measured, found)}
@@ -265,6 +265,7 @@ def test_evaluate(world: World, tmp_path: Path) -> None:
     assert document["accuracy"] == pytest.approx(1, abs=0.2)
     assert (document["n_real"], document["n_fake"], document["seed"]) == (8, 8, 0)
     assert (document["skipped"], document["warnings"], document["in_training_set"]) == ([], [], 0)
+    assert document["in_null"] == 0
     assert document["rho_fake"] > document["rho_real"]
     assert (document["called_real"], document["called_fake"], document["false_alarm"]) == (0, 8, 0.01)
     assert document["null"]["given reals"]["n"] == 40
@@ -278,18 +279,30 @@ def test_evaluate(world: World, tmp_path: Path) -> None:
 
 def untaught(world: World, folder: Path) -> Path:
     """The first generator's fingerprint without what it knows of reals and of its training images."""
-    found = dataclasses.replace(load_fingerprint(world.fingerprint), null=None, trained=frozenset())
-    return save_fingerprint(folder / "a.safetensors", found)
+    nothing: dict[str, Any] = {"null": None, "null_images": frozenset(), "trained": frozenset()}
+    return save_fingerprint(
+        folder / "a.safetensors", dataclasses.replace(load_fingerprint(world.fingerprint), **nothing)
+    )
 
 
-def test_evaluate_does_not_count_the_training_images(world: World) -> None:
+def test_evaluate_counts_neither_the_training_images_nor_those_of_the_null(world: World, tmp_path: Path) -> None:
     real, fake = world.pair()
     command = ("evaluate", world.fingerprint, "--real", real, "--fake", fake, "--denoiser", world.denoiser)
+    assert_bad_input(call(*command), "all 8 real images are in the training set or the null of a: give others")
+    mixed = Path(shutil.copytree(real, tmp_path / "real"))
+    for path in write_images(tmp_path / "more", 77, 6).iterdir():
+        shutil.copy(path, mixed / f"new{path.name}")
+    command = ("evaluate", world.fingerprint, "--real", mixed, *command[4:])
     result = call(*command, "--json")
-    assert (result.json["n_real"], result.json["n_fake"], result.json["in_training_set"]) == (3, 3, 10)
-    assert "10 images are in the training set" in result.err
+    assert (result.json["n_real"], result.json["n_fake"]) == (6, 3)
+    assert (result.json["in_training_set"], result.json["in_null"]) == (10, 3)
+    assert (
+        "10 images are in the training set" in result.err and "3 images are among the reals of the null" in result.err
+    )
     told = call(*command)
-    assert "3 real, 3 fake" in told.out and "skipped 10 of 16 images: 10 in training set" in told.out
+    assert "6 real, 3 fake" in told.out and "skipped 13 of 22 images: 10 in training set" in told.out
+    given = call(*command, "--reals", tmp_path / "more", "--json").json  # these are the null now, the held-out are not
+    assert (given["n_real"], given["in_null"], given["null"]["given reals"]["n"]) == (3, 6, 6)
 
 
 def test_a_fingerprint_of_another_generator_finds_nothing(world: World) -> None:
@@ -300,7 +313,7 @@ def test_a_fingerprint_of_another_generator_finds_nothing(world: World) -> None:
 
 def test_evaluate_warns_of_another_denoiser_and_takes_the_fitted_one_by_default(world: World, tmp_path: Path) -> None:
     real, fake = world.pair()
-    images = ("--real", real, "--fake", fake)
+    images = ("--real", world.pair("b")[0], "--fake", fake)
     result = call("evaluate", world.fingerprint, *images, "--denoiser", "highpass", "--json")
     assert "another denoiser (tiny) than the one used here (highpass)" in result.err
     out = tmp_path / "h.safetensors"
@@ -346,9 +359,9 @@ def test_a_fit_says_that_its_classes_are_confounded_and_takes_what_is_alike(worl
 
 
 def test_folders_inside_are_named_or_read(world: World, tmp_path: Path) -> None:
-    real, fake = world.pair()
-    shutil.copytree(real, tmp_path / "real")
-    shutil.copytree(world.images("b", "0_real"), tmp_path / "real" / "more")
+    fake = world.images("a", "1_fake")
+    shutil.copytree(world.images("b", "0_real"), tmp_path / "real")
+    write_images(tmp_path / "real" / "more", 78)
     command = ("evaluate", world.fingerprint, "--real", tmp_path / "real", "--fake", fake, "--json", "--denoiser")
     flat, deep = call(*command, world.denoiser).json, call(*command, world.denoiser, "--recursive").json
     assert deep["n_real"] - flat["n_real"] == 8 and deep["skipped"] == flat["skipped"][1:]
@@ -391,7 +404,7 @@ def test_detect_ranks_fingerprints_given_among_images(world: World, tmp_path: Pa
     assert [entry["verdict"] for entry in images[1:]] == ["no match"] * 8 + ["not applicable"]
     assert [match["fingerprint"] for match in images[0]["matches"]] == ["a", "z"]
     keys = {"fingerprint", "rho", "z", "p", "p_holm", "nearest_centre", "verdict", "reason"}
-    assert set(images[0]["matches"][0]) == keys
+    assert set(images[0]["matches"][0]) == keys and images[-1]["best"] is None
     assert {match["reason"] for match in images[-1]["matches"]} == {"constant image"}
     assert all(0 < match["p"] <= match["p_holm"] <= 1 for entry in images[:-1] for match in entry["matches"])
     assert [entry["path"] for entry in document["skipped"]] == [str(bad)]

@@ -11,12 +11,15 @@ import torch
 from PIL import Image
 from tiny import noise_images, write_images
 
+from difcore.cli_verdicts import called_generated
 from difcore.conditions import Condition, conditions_of, flat_share, spectral_cut
 from difcore.decisions import COLUMNS, DEMOSAICED, judge, null_warnings, overall
+from difcore.experiments.folders import Evaluated
 from difcore.fingerprints import OFFICIAL, Fingerprint
 from difcore.images import through_jpeg
 from difcore.null import null_of
 from difcore.scenes import scene
+from difcore.stats import detection
 
 PLAIN = Condition(0.1, -5.0, None, "0" * 16)
 
@@ -85,6 +88,10 @@ def test_demosaiced_photographs_count_for_images_with_a_lattice() -> None:
     assert table.reason[1] == "a camera's mosaic may do so" and table.p[0] < 0.001 < 0.1 < table.p[1]
     assert table.z[0] == table.z[1] > 5  # whose it is goes by ordinary photographs
     assert list(judge({"f": f}, rho, ["a", "b", "c"], [PLAIN] * 3).verdict) == ["undecided", "undecided", "generated"]
+    scores = {"real": np.array([0.0]), "fake": rho[0]}  # what `evaluate` counts is what `detect` says
+    found = Evaluated(detection(rho[0], rho[0], 0), scores, {"real": lattices[:1], "fake": lattices}, ())
+    assert called_generated(f, found, 0.01) == {"called_real": 0, "called_fake": 2}
+    assert called_generated(replace(f, null=None), found, 0.01) == {"called_real": None, "called_fake": None}
 
 
 def test_fingerprints_that_do_not_apply_are_not_counted_by_holm() -> None:
@@ -92,6 +99,12 @@ def test_fingerprints_that_do_not_apply_are_not_counted_by_holm() -> None:
     rho = np.full((3, 1), 0.03)
     table = judge(prints, rho, ["x"], [PLAIN], unfit={"a": "why"}).set_index("fingerprint")
     assert np.isnan(table.p_holm["a"]) and table.p_holm["b"] == 2 * table.p["b"]
+
+
+def test_a_fingerprint_that_does_not_apply_is_never_the_best() -> None:
+    prints = {name: fingerprint(name) for name in "ab"}
+    table = judge(prints, np.array([[0.5], [0.01]]), ["x"], [PLAIN], unfit={"a": "why"})
+    assert list(table.fingerprint) == ["b", "a"] and table.z[1] > table.z[0]
 
 
 def test_the_verdict_on_an_image() -> None:

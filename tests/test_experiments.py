@@ -16,7 +16,16 @@ from difcore.correlation import ncc
 from difcore.denoisers import load_denoiser
 from difcore.experiments import folders
 from difcore.experiments.demo import demo_images, start_here
-from difcore.experiments.folders import IN_TRAINING, cross_detect, draw, evaluate_folders, fit_folders, split, unique
+from difcore.experiments.folders import (
+    IN_NULL,
+    IN_TRAINING,
+    cross_detect,
+    draw,
+    evaluate_folders,
+    fit_folders,
+    split,
+    unique,
+)
 from difcore.experiments.judging import detect_images
 from difcore.fingerprints import Fingerprint, contents
 from difcore.fit import DifPlan
@@ -175,6 +184,11 @@ def test_a_quarter_is_held_out_unless_everything_is_to_be_trained_on(pair: tuple
     assert (whole.fingerprint.metadata["n_real"], whole.fingerprint.metadata["n_fake"]) == (20, 24)
     last = fit_folders(*pair, HIGHPASS, method="marra18", train=20, crop=32)  # no real is left
     assert last.held_out is None and last.fingerprint.null is None
+    for path in sorted(pair[1].iterdir())[10:]:
+        path.unlink()
+    reals_left = fit_folders(*pair, HIGHPASS, method="marra18", train=10, crop=32)
+    assert reals_left.held_out is None
+    assert reals_left.fingerprint.null is not None and reals_left.fingerprint.null.n == 10
 
 
 def test_the_null_is_of_the_reals_that_were_held_out(pair: tuple[Path, Path]) -> None:
@@ -195,11 +209,15 @@ def test_evaluation_does_not_count_what_was_trained_on_whatever_file_it_is_in(
         Image.open(path).save(tmp_path / f"{k}.bmp")  # the same pixels under other bytes
         path.unlink()
         shutil.move(tmp_path / f"{k}.bmp", pair[1] / f"{k}.bmp")
-    result, rho, skipped = evaluate_folders(found, *pair, HIGHPASS)
-    assert (result.n_real, result.n_fake) == (len(rho["real"]), len(rho["fake"])) == (12, 16)
-    assert len(skipped) == 16 and {s.reason for s in skipped} == {IN_TRAINING}
+    with pytest.raises(ValueError, match="all 20 real images are in the training set or the null"):
+        evaluate_folders(found, *pair, HIGHPASS)
+    write_images(pair[0], noise_images(7, 32, 99), "new")
+    seen = evaluate_folders(found, *pair, HIGHPASS)
+    assert (seen.detection.n_real, seen.detection.n_fake) == (len(seen.rho["real"]), len(seen.rho["fake"])) == (7, 16)
+    assert [len(shares) for shares in seen.lattices.values()] == [7, 16]
+    assert (seen.count(IN_TRAINING), seen.count(IN_NULL), len(seen.skipped)) == (16, 12, 28)
     everything = fit_folders(*pair, HIGHPASS, method="marra18", crop=32, hold_out=False).fingerprint
-    with pytest.raises(ValueError, match="all 20 real images are in the training set"):
+    with pytest.raises(ValueError, match="all 27 real images are in the training set of"):
         evaluate_folders(everything, *pair, HIGHPASS)
 
 
@@ -238,7 +256,8 @@ def test_the_same_last_encoding_for_both_classes(pair: tuple[Path, Path]) -> Non
 def test_evaluating_folders_is_detection_with_the_fingerprints_centres(pair: tuple[Path, Path]) -> None:
     (pair[0] / "broken.png").write_text("no image")
     truth = Fingerprint(torch.from_numpy(PATTERN), -0.01, 0.15)
-    result, rho, skipped = evaluate_folders(truth, *pair, HIGHPASS)
+    found = evaluate_folders(truth, *pair, HIGHPASS)
+    result, rho, skipped = found.detection, found.rho, found.skipped
     assert len(rho["real"]) == 20 and len(rho["fake"]) == 24 and [s.path.name for s in skipped] == ["broken.png"]
     residual = HIGHPASS(torch.from_numpy(with_pattern(noise_images(24, 32, 2), PATTERN, 6)).permute(0, 3, 1, 2) / 255)
     by_hand = [np.corrcoef(PATTERN.ravel(), r.ravel())[0, 1] for r in residual.numpy()]

@@ -98,11 +98,11 @@ def test_a_file_gives_back_every_bit(tmp_path: Path) -> None:
 def test_a_file_gives_back_the_null_and_the_hashes(tmp_path: Path) -> None:
     rho = np.random.default_rng(0).normal(0, 0.01, 30)
     null, trained = null_of({"held-out reals": rho, "other": rho[:5] / 3}), frozenset(["0" * 16, "0123456789abcdef"])
-    saved = Fingerprint(pattern(), -0.1, 0.2, null=null, trained=trained)
+    saved = Fingerprint(pattern(), -0.1, 0.2, null=null, trained=trained, null_images=frozenset(["f" * 16]))
     loaded = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", saved))
-    assert loaded.null == null and loaded.trained == trained
+    assert (loaded.null, loaded.trained, loaded.null_images) == (null, trained, frozenset(["f" * 16]))
     older = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", Fingerprint(pattern(), -0.1, 0.2)))
-    assert older.null is None and older.trained == frozenset()
+    assert older.null is None and older.trained == older.null_images == frozenset()
 
 
 def test_the_null_turns_with_the_sign() -> None:

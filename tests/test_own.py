@@ -122,12 +122,13 @@ def test_detection_takes_the_filter_of_the_fit(trained: OwnFingerprint, tmp_path
     verdicts = found.table.set_index("image").verdict
     assert (verdicts[rho.index.str.startswith("fake")] == "generated").all()
     assert not (verdicts[rho.index.str.startswith("real")] == "generated").any()
-    assert found.best().z == found.table.z.max() and found.best().image.startswith("fake")
+    best = found.best()
+    assert best is not None and best.z == found.table.z.max() and best.image.startswith("fake")
     assert len(found.warnings) == 1 and "16 held-out reals only" in found.warnings[0]
     foreign = detect_your_own([trained.fingerprint], tmp_path / "unknown", "photos")
     assert len(foreign.warnings) == 2 and "photos" in foreign.warnings[0]
     assert set(foreign.table.verdict) == {"not applicable"}
-    assert set(foreign.table.reason) == {"fitted with filter highpass"}
+    assert set(foreign.table.reason) == {"fitted with filter highpass"} and foreign.best() is None
 
 
 def test_the_fit_keeps_its_null_and_the_hashes_of_what_it_was_trained_on(
@@ -138,7 +139,7 @@ def test_the_fit_keeps_its_null_and_the_hashes_of_what_it_was_trained_on(
     np.testing.assert_array_equal(found.null.kinds["held-out reals"].rho, np.sort(trained.rho["real"]))
     table = trained.null_table()
     assert (table.n[0], table.n_fakes[0]) == (16, 16) and table.fakes_found[0] >= 15 and table.fakes_z[0] > 5
-    assert len(found.trained) == 2 * TRAIN
+    assert len(found.trained) == 2 * TRAIN and len(found.null_images) == 16
     judged = detect_your_own([found], folders[1], "highpass").table.set_index("image")
     marked = judged.index[judged.reason == "in training set"]
     assert len(marked) == TRAIN and (judged.verdict[marked] == "not applicable").all()

@@ -17,6 +17,7 @@ from difcore.denoisers import Denoiser
 from difcore.files import sha256_bytes
 from difcore.fingerprints import Fingerprint, contents
 from difcore.fit import DifPlan
+from difcore.grids import lattice_shares
 from difcore.images import Skipped, find_generators
 from difcore.methods import FITTED, check_method, fit_pattern
 from difcore.null import null_of
@@ -25,18 +26,43 @@ from difcore.stats import Detection, as_row, detection
 
 HELD_OUT = "held-out reals"  # the kind of the null of one's own fingerprint
 IN_TRAINING = "in training set: the fingerprint was fitted to this image"
+IN_NULL = "in the null: real images are judged by this one"
 
 
 @dataclass(frozen=True)
 class FitResult:
     """A fingerprint with its null, how it does on images it never saw, and what was skipped.
 
-    Without images held out there is neither a null nor a detection.
+    Without reals held out there is neither a null nor a detection, without fakes no detection.
     """
 
     fingerprint: Fingerprint
     held_out: Detection | None
     skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """How a fingerprint does on two folders.
+
+    Attributes
+    ----------
+    detection : Detection
+        By the fingerprint's own centres.
+    rho, lattices : dict of "real", "fake" to ndarray (N,)
+        Correlations, and the share of each residual that a lattice of 2 px explains (``decisions.judge``).
+    skipped : tuple of Skipped
+        Also what is not counted: what it was fitted to (``IN_TRAINING``), what its null is of (``IN_NULL``).
+    """
+
+    detection: Detection
+    rho: dict[str, np.ndarray]
+    lattices: dict[str, np.ndarray]
+    skipped: tuple[Skipped, ...]
+
+    def count(self, reason: str) -> int:
+        """How many were skipped for this reason."""
+        return sum(entry.reason == reason for entry in self.skipped)
 
 
 def split(n: int, train: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -139,12 +165,12 @@ def fit_folders(
     x = {label: part.values for label, part in drawn.items()}
     fingerprint = fit_pattern(method, x["real"], x["fake"], denoiser, plan, name, device, progress)
     trained = frozenset(digest for part in drawn.values() for digest in contents(part.hashes))
-    held_out, null = None, None
-    if all(len(part) for part in rest.values()):
-        rho = {label: fingerprint.scores(part.values) for label, part in rest.items()}
-        held_out, null = detection(rho["real"], rho["fake"], fingerprint.threshold), null_of({HELD_OUT: rho["real"]})
+    rho = {label: fingerprint.scores(part.values) for label, part in rest.items() if len(part)}
+    held_out = detection(rho["real"], rho["fake"], fingerprint.threshold) if len(rho) == 2 else None
+    null = null_of({HELD_OUT: rho["real"]}) if "real" in rho else None
+    null_images = frozenset(contents(rest["real"].hashes)) if null else frozenset()
     metadata = {**fingerprint.metadata, "jpeg": jpeg}
-    fingerprint = replace(fingerprint, metadata=metadata, null=null, trained=trained)
+    fingerprint = replace(fingerprint, metadata=metadata, null=null, trained=trained, null_images=null_images)
     return FitResult(fingerprint, held_out, tuple(chain(*(s.skipped for s in sets.values()))))
 
 
@@ -155,34 +181,38 @@ def evaluate_folders(
     denoiser: Denoiser,
     jpeg: int | None = None,
     progress: bool = False,
-) -> tuple[Detection, dict[str, np.ndarray], tuple[Skipped, ...]]:
-    """Detection on two folders with the fingerprint's own centres, the correlations of each class, what was skipped.
+) -> Evaluated:
+    """Detection on two folders with the fingerprint's own centres.
 
-    Images that the fingerprint was fitted to, whatever file they are in, are not counted: they are among the skipped.
+    Images that the fingerprint was fitted to, and those that its null is of, whatever file they are in, are not
+    counted: they are among the skipped.
 
     Raises
     ------
     FolderError, ImageError, ValueError
-        Folders without images, no usable image, none of a class that is not a training image.
+        Folders without images, no usable image, none of a class that is neither a training image nor in the null.
     """
-    sources, rho, skipped = {"real": real, "fake": fake}, {}, []
-    for label, source in sources.items():
+    rho, lattices, skipped = {}, {}, []
+    for label, source in (("real", real), ("fake", fake)):
         residuals = residuals_of(source, denoiser, fingerprint.crop, jpeg, progress=progress)
-        unseen, seen = untrained_part(residuals, fingerprint)
+        unseen, seen = unseen_part(residuals, fingerprint)
         skipped += [*residuals.skipped, *seen]
         if not len(unseen):
-            raise ValueError(f"all {len(seen)} {label} images are in the training set of {fingerprint.name}")
-        rho[label] = fingerprint.scores(unseen.values).numpy()
-    return detection(rho["real"], rho["fake"], fingerprint.threshold), rho, tuple(skipped)
+            where = "the training set" + (" or the null" if any(s.reason == IN_NULL for s in seen) else "")
+            raise ValueError(f"all {len(seen)} {label} images are in {where} of {fingerprint.name}: give others")
+        rho[label], lattices[label] = fingerprint.scores(unseen.values).numpy(), lattice_shares(unseen.values)
+    found = detection(rho["real"], rho["fake"], fingerprint.threshold)
+    return Evaluated(found, rho, lattices, tuple(skipped))
 
 
-def untrained_part(residuals: ResidualSet, fingerprint: Fingerprint) -> tuple[ResidualSet, list[Skipped]]:
-    """Without the images that the fingerprint was fitted to; those, with the reason."""
-    if not fingerprint.trained:
+def unseen_part(residuals: ResidualSet, fingerprint: Fingerprint) -> tuple[ResidualSet, list[Skipped]]:
+    """Without the images that the fingerprint was fitted to or that its null is of; those, with the reason."""
+    known = dict.fromkeys(fingerprint.null_images, IN_NULL) | dict.fromkeys(fingerprint.trained, IN_TRAINING)
+    if not known:
         return residuals, []
-    seen = [digest in fingerprint.trained for digest in contents(residuals.hashes)]
-    dropped = [Skipped(Path(name), IN_TRAINING) for name, hit in zip(residuals.names, seen, strict=True) if hit]
-    return residuals.take([k for k, hit in enumerate(seen) if not hit]), dropped
+    seen = [known.get(digest) for digest in contents(residuals.hashes)]
+    dropped = [Skipped(Path(name), reason) for name, reason in zip(residuals.names, seen, strict=True) if reason]
+    return residuals.take([k for k, reason in enumerate(seen) if not reason]), dropped
 
 
 def cross_detect(

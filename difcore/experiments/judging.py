@@ -15,7 +15,7 @@ from difcore.correlation import ncc
 from difcore.decisions import FALSE_ALARM, NO_NULL, judge
 from difcore.denoisers import Denoiser
 from difcore.fingerprints import Fingerprint, contents
-from difcore.grids import grid_share
+from difcore.grids import lattice_shares
 from difcore.images import Skipped
 from difcore.matching import same_filter
 from difcore.null import null_of
@@ -78,7 +78,7 @@ def detect_images(
     conditions = conditions_of([Path(name) for name in residuals.names], fingerprints[0].crop)
     unfit = {name: reason for name, f in known.items() if (reason := why_unfit(f, denoiser, jpeg))}
     rho = correlations(known, residuals)
-    lattices = np.array([grid_share(np.asarray(r, np.float32), 2) for r in residuals.values])
+    lattices = lattice_shares(residuals.values)
     table = judge(known, rho, residuals.names, conditions, rate, unfit, jpeg is not None, lattices)
     return Judged(table, known, residuals.skipped)
 
@@ -99,8 +99,9 @@ def with_nulls(
     out = {}
     for k, (name, fingerprint) in enumerate(fingerprints.items()):
         unseen = ~np.isin(pictures, list(fingerprint.trained))
-        out[name] = replace(fingerprint, null=null_of({GIVEN: rho[k, unseen]}))
-        if out[name].null is None:
+        null, images = null_of({GIVEN: rho[k, unseen]}), frozenset(pictures[unseen].tolist())
+        out[name] = replace(fingerprint, null=null, null_images=images if null else frozenset())
+        if null is None:
             cause = f"of the {len(unseen)} usable reals given, {(~unseen).sum()} are in its training set"
             out[name] = replace(out[name], metadata={**fingerprint.metadata, NO_NULL: cause})
     return out

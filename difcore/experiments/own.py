@@ -153,6 +153,7 @@ def train_your_own(
         metadata={**detector.fingerprint.metadata, "crop": crop, "jpeg": None},
         null=null_of({HELD_OUT: rho["real"]}),
         trained=frozenset(contents([*parts.real.hashes, *parts.fake.hashes])),
+        null_images=frozenset(contents(parts.test_real.hashes)),
     )
     confounds = look_closer(confounds_of(paths["real"], paths["fake"]), paths["real"], paths["fake"], plan.seed)
     return OwnFingerprint(fingerprint, pd.DataFrame(rows), rho, parts, skipped, confounds)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from difcore.decisions import FALSE_ALARM, null_warnings
+from difcore.decisions import FALSE_ALARM, NOT_APPLICABLE, null_warnings
 from difcore.denoisers import LIMIT, Denoiser, load_denoiser
 from difcore.experiments.judging import detect_images
 from difcore.experiments.own import demo_folders, train_your_own
@@ -53,10 +53,12 @@ class OwnDetection:
         wide = self.table.pivot(index="image", columns="fingerprint", values="z")
         return wide.reindex(list(self.images)[:most])[list(self.fingerprints)]
 
-    def best(self) -> pd.Series:
-        """The row of the best match of all."""
-        z = self.table["z"]
-        return self.table.loc[0 if z.isna().all() else z.idxmax()]
+    def best(self) -> pd.Series | None:
+        """The row of the best match of all; None if no fingerprint applies to any image."""
+        rows = self.table[self.table["verdict"] != NOT_APPLICABLE]
+        if not len(rows):
+            return None
+        return rows.iloc[0] if rows["z"].isna().all() else rows.loc[rows["z"].idxmax()]
 
 
 def matching_filter(
