@@ -19,6 +19,7 @@ from difcore.stats import Interval, auc_interval, mover, wilson
 
 SURE = 0.05  # family-wise level of a notebook's claims
 FARTHEST = 7.0  # standard deviations up to which p-values are told apart: 2.6e-12
+SAME = 1e-12  # error, of values around 1, up to which they differ by rounding alone
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ class Estimate:
 
     def p(self, bar: float) -> float:
         """Two-sided p-value of the hypothesis that the truth is ``bar``; 1 if there is no interval."""
-        if self.value == bar or not np.isfinite(self.at(1 - SURE)).all():
+        if self.value == bar or np.isnan(self.at(1 - SURE)).any():
             return 1.0
 
         def room(z: float) -> float:
             low, high = self.at(float(1 - 2 * norm.sf(z)))
-            return low - bar if self.value > bar else bar - high
+            return max(low - bar if self.value > bar else bar - high, -1.0)  # finite, for the search for its zero
 
         if room(FARTHEST) > 0:
             return float(2 * norm.sf(FARTHEST))
@@ -64,7 +65,7 @@ def nowhere(confidence: float) -> Interval:
 
 
 def t_estimate(values: ArrayLike, basis: str) -> Estimate:
-    """Mean of independent repetitions with Student's t interval; without an interval below two."""
+    """Mean of independent repetitions with Student's t interval; without an interval below two, see ``scaled_t``."""
     x = np.asarray(values, np.float64).ravel()
     if len(x) < 2:
         return Estimate(float(x.mean()) if len(x) else float("nan"), nowhere, basis)
@@ -72,11 +73,26 @@ def t_estimate(values: ArrayLike, basis: str) -> Estimate:
 
 
 def scaled_t(value: float, error: float, freedom: int, basis: str) -> Estimate:
-    """``value`` +- t error, with so many degrees of freedom."""
+    """``value`` +- t error, with so many degrees of freedom; without an error ``equal_estimate``."""
+    if error <= SAME * max(1.0, abs(value)):
+        return equal_estimate(value, freedom + 1, basis)
 
     def at(confidence: float) -> Interval:
         half = float(student.ppf(0.5 + confidence / 2, freedom) * error)
         return value - half, value + half
+
+    return Estimate(value, at, basis)
+
+
+def equal_estimate(value: float, n: int, basis: str) -> Estimate:
+    """The value of ``n`` repetitions that are all equal: by the sign test, for they do not say how far others vary.
+
+    All are on one side of any bar, as by chance with p = 2^(1 - n), however far it is. The interval that inverts this
+    is unbounded unless 1 - confidence is at least so much: at 95 % for n < 6.
+    """
+
+    def at(confidence: float) -> Interval:
+        return (value, value) if 1 - confidence >= 2.0 ** (1 - n) else (-np.inf, np.inf)
 
     return Estimate(value, at, basis)
 

@@ -271,9 +271,16 @@ def test_claims_on_averages_can_fail() -> None:
         test = cross_tables.run_test(r, 999, 0)
         return [c.verdict for c in verdicts.average_claims(m, r, test, "planted")]
 
-    assert claims(0.4 * same, 0.5 + 0.49 * same) == ["holds", "holds"]
+    def but_one(correlation: np.ndarray, value: float) -> np.ndarray:
+        """With another value for one pair of one training, so that the trainings are not all equal."""
+        changed = correlation.copy()
+        changed[9, 10] = changed[10, 9] = value
+        return changed
+
+    assert claims(but_one(0.4 * same, 0.6), 0.5 + 0.49 * same) == ["holds", "holds"]
     assert claims(0.9 - 0.4 * same, 0.5 + 0.1 * same) == ["does not hold", "undecided"]
-    assert claims(0.6 * same, 0.5 + 0.1 * same) == ["holds", "does not hold"]
+    assert claims(but_one(0.6 * same, 0.4), 0.5 + 0.1 * same) == ["holds", "does not hold"]
+    assert claims(0.4 * same, 0.5 + 0.49 * same) == ["holds", "undecided"]  # four alike, as by chance in one of eight
 
 
 def test_edges_are_judged_as_far_as_their_number_allows() -> None:

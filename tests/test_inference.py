@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import page_trend_test, ttest_1samp
+from scipy.stats import binomtest, page_trend_test, ttest_1samp
 
 from difcore.inference import (
     SURE,
@@ -50,8 +50,21 @@ def test_p_values_by_hand() -> None:
     assert share_estimate(0.5, 50, "x").p(0.5) == 1
     assert Estimate(0.7, nowhere, "x").p(0.5) == 1  # without an interval nothing is decided
     assert t_estimate([0.3], "x").p(0) == 1 and np.isnan(t_estimate([], "x").value)
-    assert t_estimate([0.1, 0.1, 0.1], "x").p(0) < 1e-11  # no spread at all
     assert t_estimate([0.0, 0.0], "x").p(0) == 1
+
+
+@pytest.mark.parametrize("n", [2, 4, 5, 6, 13])
+def test_equal_repetitions_are_judged_by_their_sign(n: int) -> None:
+    """Four coins that fall alike do so in one of eight throws, whatever is written on them."""
+    jackknifed = jackknife(lambda kept: float(0.1 + 0.2 + len(kept) * 1e-17), [str(k) for k in range(n)], "x")
+    for found in (t_estimate([0.3] * n, "x"), t_estimate([0.1 + 0.2] + [0.3] * (n - 1), "x"), jackknifed):
+        for bar in (0.2999, 0.0, 0.9, -1e9):
+            if found is not jackknifed or n > 2:
+                assert found.p(bar) == pytest.approx(binomtest(n, n).pvalue, rel=1e-6)
+                assert (found.p(bar) <= SURE) == np.isfinite(found.interval).all() == (n >= 6)
+    images = share_estimate(0.3, 100, "x")
+    both = widest(t_estimate([0.3] * n, "x"), images)
+    assert both.p(0.1) == pytest.approx(max(images.p(0.1), 2.0 ** (1 - n)), rel=1e-6)
 
 
 def test_sums_are_movers() -> None:
