@@ -100,7 +100,7 @@ def _strata(real: FolderAudit, fake: FolderAudit, jpeg: int | None) -> list[tupl
     groups = [
         audit.files.assign(
             short=audit.short_side(),
-            long=audit.files[["width", "height"]].max(axis=1),
+            long=audit.long_side(),
             quality=audit.files["jpeg_quality"].fillna(0),
         )
         .groupby(keys)["path"]

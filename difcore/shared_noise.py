@@ -74,19 +74,23 @@ def high_passed(crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
 
 
 def shared_residual(images: Sequence[NDArray[np.uint8]]) -> SharedResidual:
-    """Compare the residuals of images uint8 (H, W, 3) pair by pair.
+    """Compare the residuals of images uint8 (H, W, 3) pair by pair; constant ones have none, and are left out.
 
     Raises
     ------
     ValueError
-        For fewer than three images, or if one is below 64 px.
+        For fewer than three images that are not constant, or if one is below 64 px.
     """
+    needs = "a comparison of residuals needs three images or more of at least 64 px"
     if len(images) < 3 or min(min(image.shape[:2]) for image in images) < 64:
-        raise ValueError("a comparison of residuals needs three images or more of at least 64 px")
+        raise ValueError(needs)
     residuals = high_passed(images)
+    residuals = residuals[standardise(residuals).any(1)]
+    if len(residuals) < 3:
+        raise ValueError(f"{needs} that are not constant")
     rho = ncc(residuals, residuals).double().numpy()
     n = len(rho)
-    sums = rho.sum(1) - 1
+    sums = rho.sum(1) - rho.diagonal()
     mean = sums.sum() / (n * (n - 1))
     without = (sums.sum() - 2 * sums) / ((n - 1) * (n - 2))  # the mean of the pairs that lack one image
     error = float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))

@@ -12,7 +12,16 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from difcore.audit import audit_folder, compare, cumulative_gap, ijg_table, jpeg_quality, shares_gap
+from difcore.audit import (
+    FolderAudit,
+    audit_folder,
+    compare,
+    cumulative_gap,
+    differences,
+    ijg_table,
+    jpeg_quality,
+    shares_gap,
+)
 from difcore.images import FolderError, find_generators
 
 
@@ -84,6 +93,13 @@ def test_each_difference_is_named_alone(tmp_path: Path, options: dict, told: str
     fake = audit_folder(fill(tmp_path / "fake", 12, **({"format": "JPEG", "suffix": ".jpg"} | options)))
     (warning,) = compare(real, fake)
     assert warning == f"{told} (this alone tells them apart with 100 % balanced accuracy)"
+
+
+def test_a_difference_of_the_long_side_alone_is_seen() -> None:
+    folders = [FolderAudit(pd.DataFrame({"width": [w] * 12, "height": 512, "encoding": "PNG", "jpeg_quality": np.nan,
+                                         "subsampling": ""})) for w in (768, 512)]  # fmt: skip
+    (told,) = differences(*folders).items()
+    assert told[0] == "long side in px" and "real median 768 (768 to 768); fake median 512 (512 to 512)" in told[1]
 
 
 def test_files_too_coarse_for_a_fingerprint_are_counted(tmp_path: Path) -> None:

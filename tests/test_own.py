@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from tiny import grid, noise_images, with_pattern, write_images
@@ -15,6 +16,7 @@ from difcore.cells import NotEnough
 from difcore.denoisers import load_denoiser
 from difcore.experiments.own import OwnFingerprint, demo_folders, model_card, train_or_show, train_your_own
 from difcore.experiments.own_detection import detect_or_show, detect_your_own
+from difcore.experiments.verdicts_own import detect_claims
 from difcore.fingerprints import save_fingerprint
 from difcore.fit import DifPlan
 
@@ -145,6 +147,27 @@ def test_the_fit_keeps_its_null_and_the_hashes_of_what_it_was_trained_on(
     assert len(marked) == TRAIN and (judged.verdict[marked] == "not applicable").all()
     assert (judged.verdict.drop(marked) == "generated").sum() >= 15
     assert "16 held-out reals correlate by" in model_card(trained, "noise")
+
+
+def told(origin: str, n: int, name: str, verdict: str, p: float = 0.5) -> list[dict[str, object]]:
+    """Rows of images of ``origin`` whose best match is ``name``."""
+    return [{"image": f"{origin}_{k}.png", "fingerprint": name, "verdict": verdict, "p_holm": p} for k in range(n)]
+
+
+def test_naming_and_false_alarms_are_claims_of_their_own() -> None:
+    fakes = told("a", 12, "a", "generated") + told("b", 2, "a", "generated") + told("b", 10, "b", "no match")
+    for k, row in enumerate(fakes):
+        row["image"] = f"{str(row['image']).split('_')[0]}_{k}.png"
+    quiet = pd.DataFrame(fakes + told("real", 30, "a", "no match"))
+    naming, alarms = detect_claims(quiet, "noise", 0.01)
+    assert naming.verdict == "holds" and "22 of 24 fakes named rightly, 91.7 % [" in str(naming.ours)
+    assert alarms.verdict == "consistent" and "0 of 30 reals" in str(alarms.ours) and alarms.p is not None
+    loud = pd.DataFrame(told("real", 30, "a", "no match") + told("real", 5, "b", "generated"))
+    naming, alarms = detect_claims(loud, "noise", 0.01)
+    assert naming.verdict == "not comparable"  # no fake
+    assert alarms.verdict == "does not hold" and alarms.p is not None and alarms.p < 1e-4
+    mute = pd.DataFrame(told("real", 30, "a", "undecided", float("nan")) + told("a", 3, "a", "not applicable"))
+    assert [claim.verdict for claim in detect_claims(mute, "noise")] == ["not comparable"] * 2
 
 
 def test_detection_refuses_what_is_ambiguous(trained: OwnFingerprint, tmp_path: Path, cache: Path) -> None:

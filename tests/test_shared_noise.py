@@ -61,6 +61,16 @@ def test_groups_of_one_seed_are_told_apart() -> None:
     assert len({(group, k // 6) for group, k in zip(found.groups, order, strict=True)}) == 3
 
 
+def test_constant_images_are_left_out() -> None:
+    made, flat = images(8, noise(99), 2), np.full((SIDE, SIDE, 3), 7, np.uint8)
+    found, alone = shared_residual([flat, *made, flat]), shared_residual(made)
+    np.testing.assert_allclose(found.pairs, alone.pairs, atol=1e-6)
+    assert (found.mean, found.error) == pytest.approx((alone.mean, alone.error), rel=1e-4)
+    assert alone.mean == pytest.approx(alone.pairs.mean(), rel=1e-6)
+    with pytest.raises(ValueError, match="not constant"):
+        shared_residual([flat] * 3)
+
+
 def test_the_error_is_that_of_repeated_draws() -> None:
     runs = [shared_residual(images(8, noise(99), 1, seed=k)) for k in range(30)]
     spread = np.std([run.mean for run in runs])

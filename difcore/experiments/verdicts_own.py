@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
+from scipy.stats import binomtest
 
 from difcore.artefacts import Claim
-from difcore.decisions import GENERATED
-from difcore.experiments.verdicts import area_of, judge, measured, percent
-from difcore.inference import SURE, sum_estimate
+from difcore.decisions import FALSE_ALARM, GENERATED, NOT_APPLICABLE
+from difcore.experiments.verdicts import area_of, decide, judge_above, measured, percent
+from difcore.inference import SURE, share_estimate, sum_estimate
 from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
+from difcore.stats import wilson
 
 NOT_THE_PAPERS = "not the paper's generators"
 
@@ -30,19 +32,46 @@ def own_claims(table: pd.DataFrame, data: str, method: str = "DIF") -> list[Clai
     return claims
 
 
-def detect_claims(table: pd.DataFrame, data: str) -> list[Claim]:
-    """Of ``19_detect_your_own``: where names tell what made an image, how often the best match is right."""
-    origin = table["image"].str.rsplit("_", n=1).str[0]
-    best = table[~table["image"].duplicated()].assign(origin=origin)
-    known = best[best["origin"].isin([*table["fingerprint"], "real"])]
-    text = f"The best match names the generator, and no fingerprint claims a real image (on {data})"
+def detect_claims(table: pd.DataFrame, data: str, rate: float = FALSE_ALARM) -> list[Claim]:
+    """Of ``19_detect_your_own``, where names tell what made an image: how often the best match is right; false alarms.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As ``decisions.judge``; file names begin with the fingerprint's name, or with "real".
+    rate : float
+        Of false alarms, that it was judged at.
+    """
+    table = table[table["verdict"] != NOT_APPLICABLE]
+    table = table.assign(origin=table["image"].str.rsplit("_", n=1).str[0])
+    return [naming_claim(table, data), alarm_claim(table, data, rate)]
+
+
+def naming_claim(table: pd.DataFrame, data: str) -> Claim:
+    """The best match names the generator of a generated image more often than chance, one in so many fingerprints."""
+    text = f"The best match names the generator, more often than chance (on {data})"
     told = "cross-detection of unrelated models is low (S C.3)"
-    if not len(known):
-        return [Claim(text, told, None, "not comparable", "the files do not say what made the images")]
-    fakes, real = known[known["origin"] != "real"], known[known["origin"] == "real"]
+    names = set(table["fingerprint"])
+    fakes = table[~table["image"].duplicated() & table["origin"].isin(names)]
+    if not len(fakes):
+        return Claim(text, told, None, "not comparable", "no file's name says which of the generators made it")
     right = int((fakes["fingerprint"] == fakes["origin"]).sum())
-    claimed = int(table[(origin == "real") & (table["verdict"] == GENERATED)]["image"].nunique())
-    ours = f"{right} of {len(fakes)} fakes named rightly, {claimed} of {len(real)} reals claimed by a fingerprint"
-    holds = right == len(fakes) and claimed == 0
-    share = percent((right + len(real) - claimed) / len(known))
-    return [judge(text, told, ours, holds, f"not for every image: {share} right")]
+    share = share_estimate(right / len(fakes), len(fakes), f"{len(fakes)} fakes")
+    ours = f"{right} of {len(fakes)} fakes named rightly, {percent(share.value, *share.interval)}"
+    if len(names) < 2:
+        return Claim(text, told, ours, "not comparable", "with one fingerprint there is nothing to choose from")
+    chance = 1 / len(names)
+    return judge_above(text, told, ours, share, chance, f"no more often than chance, {percent(chance)}")
+
+
+def alarm_claim(table: pd.DataFrame, data: str, rate: float) -> Claim:
+    """Real images are called generated at the stated rate at most: binomial, two-sided."""
+    text = f"Real images are called generated in no more than {percent(rate)} of cases (on {data})"
+    told = "no rate is stated"
+    reals = table[(table["origin"] == "real") & table["p_holm"].notna()]  # without a null nothing can be called so
+    n, claimed = reals["image"].nunique(), reals.loc[reals["verdict"] == GENERATED, "image"].nunique()
+    if not n:
+        return Claim(text, told, None, "not comparable", "no file's name says that it is real, or there is no null")
+    ours = f"{claimed} of {n} reals, {percent(claimed / n, *wilson(claimed, n))}"
+    p = float(binomtest(claimed, n, rate).pvalue)
+    return decide(text, told, ours, claimed <= rate * n, p, "more often than stated", f"{n} reals", "consistent")
