@@ -223,10 +223,10 @@ def test_evaluation_does_not_count_what_was_trained_on_whatever_file_it_is_in(
 
 def test_skipped_images_are_reported(pair: tuple[Path, Path]) -> None:
     (pair[0] / "broken.png").write_text("no image")
-    shutil.copy(pair[0] / "000.png", pair[0] / "copy.png")  # a copy must not make the skip list go away
+    shutil.copy(pair[0] / "000.png", pair[0] / "copy.png")  # it neither counts nor makes the skip list go away
     write_images(pair[1], noise_images(1, 20), "small")
     result = fit_folders(*pair, HIGHPASS, method="marra18", train=5, crop=32)
-    assert [s.path.name for s in result.skipped] == ["broken.png", "small000.png"]
+    assert [s.path.name for s in result.skipped] == ["broken.png", "copy.png", "small000.png"]
 
 
 def test_bad_requests_are_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
