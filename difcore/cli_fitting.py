@@ -114,6 +114,7 @@ def fit(
             "method": method,
             "steps": document["steps"],
             "denoiser": used.name,
+            "F_DnCNN": used.metadata.get("bias"),
             "trained on": trained,
             "null": null_text(fitted),
             "file": out,

@@ -62,12 +62,12 @@ class OneLineGroup(TyperGroup):
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Within, a CacheWarning is one line on stderr, shown once, without the place in the code that others come with."""
+    """Within, our own warnings are one line on stderr, shown once, without the place in the code of others'."""
     with warnings.catch_warnings():
         show, told = warnings.showwarning, set()
 
         def show_one_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-            if category.__name__ == "CacheWarning":  # by name: its module is not loaded for --help
+            if category.__name__ in ("CacheWarning", "StandIn"):  # by name: no module is loaded for --help
                 if str(message) not in told:
                     print(f"difcore: warning: {shown(message)}", file=sys.stderr)
                 told.add(str(message))

@@ -19,7 +19,7 @@ from difcore.convolution import conv_relu
 from difcore.correlation import limited
 from difcore.devices import mixed, true_float32
 from difcore.files import DATA_DIR, atomic_safetensors, read_safetensors, sha256_bytes
-from difcore.mean_bias import SUFFIX, mean_bias
+from difcore.mean_bias import SUFFIX, mean_bias, tell_stand_in
 from difcore.tensors import keep_freed_memory
 
 PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
@@ -215,7 +215,7 @@ def load_denoiser(
     Residuals differ by rounding, so they are cached apart. ``limit`` (``LIMIT`` for people's own images and for
     published fingerprints) is that of ``Denoiser``; None gives the paper's residuals. A name that ends in ":mean"
     takes the plain mean of the training images as F_DnCNN, where they are here (``difcore.mean_bias``);
-    ``metadata["bias"]`` says what was taken.
+    ``metadata["bias"]`` says what was taken, and a warning if it is not that.
 
     Raises
     ------
@@ -233,6 +233,7 @@ def load_denoiser(
         unbiased = Denoiser("", FoldedDnCNN(model, device), None, "", device=device)
         weights = sha256_bytes(*(value.numpy().tobytes() for _, value in sorted(model.state_dict().items())))
         bias, metadata["bias"] = mean_bias(unbiased, bias, weights, metadata)
+        tell_stand_in(str(name), metadata["bias"])
     values = [bias, *(value for _, value in sorted(model.state_dict().items()))]
     content = [value.numpy().tobytes() for value in values]
     digest, twin = (

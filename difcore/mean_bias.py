@@ -7,6 +7,7 @@ images are: procedural scenes anywhere, photographs in ``photos/train`` of the d
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,16 @@ FIRST_SCENE = 10_000
 # crops that began a pixel earlier in two photographs of five: that alone is some .3 with 360 images.
 SAME = 0.6
 STOOD_IN = "border profile: the training images are not here, so it stood in for the mean"
+
+
+class StandIn(UserWarning):
+    """The mode is the paper's, and F_DnCNN is not."""
+
+
+def tell_stand_in(name: str, bias: str) -> None:
+    """Warn if ``bias``, what ``mean_bias`` says of F_DnCNN of filter ``name``, is no mean."""
+    if bias.startswith(STOOD_IN):
+        warnings.warn(f"F_DnCNN of {name} is not the paper's: {bias}", StandIn, stacklevel=3)
 
 
 def photographs() -> Path | None:

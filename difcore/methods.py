@@ -191,6 +191,7 @@ def fit_pattern(
 
 
 def with_filter(found: Found, denoiser: Denoiser) -> Found:
-    """The fingerprint, with the residual filter's name and hash in its metadata."""
+    """The fingerprint, with the residual filter's name, hash, limit and F_DnCNN in its metadata."""
     facts = {"denoiser": denoiser.name, "denoiser_sha256": denoiser.hash, "limit": denoiser.limit}
+    facts |= {"F_DnCNN": denoiser.metadata.get("bias")}
     return replace(found, metadata={**found.metadata, **facts})

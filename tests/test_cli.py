@@ -214,6 +214,7 @@ def test_fit_dif_takes_every_parameter(world: World, tmp_path: Path) -> None:
     assert "none" in told.out and "has no null" in told.err
 
 
+@pytest.mark.filterwarnings("default::difcore.mean_bias.StandIn")
 def test_fit_in_the_papers_mode_and_back(world: World, tmp_path: Path) -> None:
     """Margin, limit and F_DnCNN are the paper's; who uses the fingerprint takes the filter that it was fitted with."""
     out, filter_ = tmp_path / "f.safetensors", ("--denoiser", world.denoiser)
@@ -224,6 +225,8 @@ def test_fit_in_the_papers_mode_and_back(world: World, tmp_path: Path) -> None:
     assert (document["plan"]["margin"], document["plan"]["fits"]) == (0.01, 1)
     assert (document["limit"], document["mode"]) == (None, "paper")
     assert document["denoiser"] == f"{world.denoiser.stem}:mean" and document["F_DnCNN"].startswith("border profile")
+    assert f"difcore: warning: F_DnCNN of {world.denoiser}:mean is not the paper's: border profile" in fitted.err
+    assert load_fingerprint(out).metadata["F_DnCNN"] == document["F_DnCNN"]
     own = call("fit", *world.pair(), "--out", out, *filter_, "--mode", "paper", "--margin", 0.2, "--steps", 2, "--crop",
                CROP, "--json")  # fmt: skip
     assert own.json["plan"]["margin"] == 0.2

@@ -60,6 +60,7 @@ def test_the_model_card_says_what_was_measured(trained: OwnFingerprint) -> None:
     native = trained.table.iloc[0]
     assert "# Fingerprint planted" in card and "noise; 24 + 24 to fit on, drawn with seed 4" in card
     assert "highpass" in card and "residuals limited to 0.7 of their root mean square" in card
+    assert "- F_DnCNN: none" in card
     assert f"| native | {native.accuracy:.3f} |" in card and f"{native.auc:.3f}" in card and "16 + 16" in card
     assert "1 images were left out" in card and "60 steps" in card and "Warning" not in card
     assert "Verdict on the two folders: alike" in card

@@ -217,6 +217,7 @@ def model_card(run: OwnFingerprint, data: str) -> str:
         f"- centre crops of {found.crop} px, never resized",
         f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]}), "
         + (f"residuals limited to {limit} of their root mean square" if limit else "residuals not limited"),
+        f"- F_DnCNN: {found.metadata.get('F_DnCNN') or 'none'}",
         *trained,
         f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides below",
         *null_lines(found),
