@@ -98,11 +98,11 @@ def test_tables_show_names_escaped_and_can_be_written(tmp_path: Path) -> None:
 
 def test_the_command_line_with_such_names(tmp_path: Path) -> None:
     odd = os.fsdecode(b"dir\xff\n\x1b[31m[red]%s")
-    for k, side in enumerate(("real", "fake")):
+    for k, side in enumerate(("real", "fake", "new real", "new fake")):
         folder = tmp_path / odd / side
         folder.mkdir(parents=True)
         images = noise_images(14, 32, k)
-        for i, image in enumerate(with_pattern(images, grid(), 12.0) if k else images):
+        for i, image in enumerate(with_pattern(images, grid(), 12.0) if "fake" in side else images):
             Image.fromarray(image).save(folder / (os.fsdecode(NAMES[i % len(NAMES)]) + f"{i}.png"))
         (folder / os.fsdecode(b"bad\n\xff[red].png")).write_bytes(b"no image")
     real, fake, out = (tmp_path / odd / name for name in ("real", "fake", os.fsdecode(b"f\xff\n.safetensors")))
@@ -119,7 +119,9 @@ def test_the_command_line_with_such_names(tmp_path: Path) -> None:
     told = call("fit", real, fake, "--out", out, "--method", "marra18", "--crop", 32)
     assert r"dir\udcff\n\x1b[31m[red]%s/real/bad\n\udcff[red].png: not an image" in told
     assert load_fingerprint(out).name == out.stem
-    assert r"\udcff" in call("evaluate", out, "--real", real, "--fake", fake)
+    assert r"\udcff" in call(
+        "evaluate", out, "--real", tmp_path / odd / "new real", "--fake", tmp_path / odd / "new fake"
+    )
     table = call("detect", out, fake)
     assert "[bold]" in table and "%(x)s" in table
     document = json.loads(call("detect", out, fake, "--json"))
