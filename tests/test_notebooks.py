@@ -251,7 +251,10 @@ def test_the_papers_mode_says_what_it_used(offline: Path) -> None:
 
 def test_the_executed_notebook_shows_its_figures_and_no_error(output: Path) -> None:
     shown = outputs(output / "executed.ipynb")
-    assert [o for o in shown if o["output_type"] in ("error", "stream")] == []
+    told = [o for o in shown if o["output_type"] in ("error", "stream")]
+    # Where the training photographs are not here, the paper's mode says what stands in for its F_DnCNN.
+    assert [o for o in told if "StandIn" not in "".join(o.get("text", ""))] == []
+    assert not told or OFFLINE.get(output.name, {}).get("mode") == "paper"
     pngs = [b64decode(o["data"]["image/png"]) for o in shown if "image/png" in o.get("data", {})]
     assert len(pngs) == len(FIGURES[output.name])
     for png in pngs:
