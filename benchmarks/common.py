@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from difcore.artefacts import versions
-from difcore.denoisers import PAD, SHIPPED, DnCNN, read_dncnn
+from difcore.records.artefacts import versions
+from difcore.residuals.denoisers import PAD, SHIPPED, DnCNN, read_dncnn
 
 SIZE = 256
 GEMM = 2048

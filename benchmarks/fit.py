@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from common import gemm_gflops, official_model, official_residuals, report, seconds
 
-from difcore.correlation import standardise
-from difcore.denoisers import LIMIT, load_denoiser
-from difcore.fit import DifPlan, fit_dif, pair_loss
-from difcore.priors import IN_CHANNELS, build_prior
-from difcore.residuals import residuals_of
+from difcore.fingerprints.correlation import standardise
+from difcore.fingerprints.dif import DifPlan, fit_dif, pair_loss
+from difcore.fingerprints.priors import IN_CHANNELS, build_prior
+from difcore.images.scenes import scene
+from difcore.machine.devices import to_batch
+from difcore.residuals.denoisers import LIMIT, load_denoiser
+from difcore.residuals.sets import residuals_of
 from difcore.runtime import resolve
-from difcore.scenes import scene
-from difcore.tensors import to_batch
 
 
 def main() -> None:

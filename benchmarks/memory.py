@@ -16,10 +16,10 @@ import torch
 from common import report, seconds
 from PIL import Image
 
-from difcore.denoisers import LIMIT, load_denoiser
-from difcore.fit import DifPlan, fit_dif
-from difcore.images import list_images
-from difcore.residuals import residuals_of
+from difcore.fingerprints.dif import DifPlan, fit_dif
+from difcore.images.crops import list_images
+from difcore.residuals.denoisers import LIMIT, load_denoiser
+from difcore.residuals.sets import residuals_of
 from difcore.runtime import resolve
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from common import gemm_gflops, report, seconds
 
-from difcore.progan import Critic, ProGanPlan, ProGenerator, doublings
-from difcore.progan_training import progan_step
-from difcore.tensors import channels_last
+from difcore.demo.progan import Critic, ProGanPlan, ProGenerator, doublings
+from difcore.demo.progan_training import progan_step
+from difcore.machine.devices import channels_last
 
 
 def training_of(plan: ProGanPlan, device: str) -> tuple[dict, dict]:

@@ -27,15 +27,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from difcore.artefacts import NeedsData, save_artefact
-from difcore.denoisers import LIMIT, load_denoiser
-from difcore.experiments.published import published_fingerprints
+from difcore.experiments.published_images import published_fingerprints
 from difcore.files import derived_seed
-from difcore.fingerprints import Fingerprint
-from difcore.fit import DifPlan, fit_marra18
-from difcore.release import locate
-from difcore.residuals import ResidualSet, residuals_of
-from difcore.restarts import fit_restarted
+from difcore.fingerprints.detector import Fingerprint
+from difcore.fingerprints.dif import DifPlan, fit_marra18, fit_restarted
+from difcore.images.release import locate
+from difcore.records.artefacts import NeedsData, save_artefact
+from difcore.residuals.denoisers import LIMIT, load_denoiser
+from difcore.residuals.sets import ResidualSet, residuals_of
 from difcore.runtime import resolve
 from difcore.stats import as_row, detection
 

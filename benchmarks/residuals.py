@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from common import GEMM_GFLOP, SIZE, denoiser_gflop, matrix_product, official_model, official_residuals, report, seconds
 
-from difcore.denoisers import LIMIT, load_denoiser
-from difcore.scenes import scene
-from difcore.tensors import to_batch
+from difcore.images.scenes import scene
+from difcore.machine.devices import to_batch
+from difcore.residuals.denoisers import LIMIT, load_denoiser
 
 PRODUCTS = 5  # matrix products that take about as long as one image
 

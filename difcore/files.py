@@ -1,13 +1,24 @@
-"""Paths of the project, atomic writes and content hashes."""
+"""One writer at a time in a folder, also across processes.
+
+Paths of the project, atomic writes and content hashes.
+
+File names on a terminal and in files. They may hold anything but "/" and NUL, also what is not UTF-8.
+
+Python keeps bytes that are not UTF-8 as lone surrogates. JSON holds a name as it is, by its own escapes, so reading it
+gives the path again; CSV and Markdown hold surrogates as "\udcff". People are shown ``shown(name)``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,3 +122,72 @@ def sha256_file(path: Path | str) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (also of writing direction), surrogates, line separators
+
+
+def shown(name: object) -> str:
+    r"""``name`` as text for people: what a terminal would obey or not show becomes \n, \x1b, \udcff or alike."""
+    text = str(name)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in HIDDEN else character
+        for character in text
+    )
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_NAME = ".lock"
+
+
+class LockedError(ValueError):
+    """Another process writes to the folder; the message says which."""
+
+
+@contextmanager
+def only_writer(folder: Path, wait: bool = False, tell: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """Within, no other process that asks for it writes to ``folder``.
+
+    The system lets go of the lock when the process ends, however it ends, so that none is ever stale. File systems
+    that cannot lock are written to without.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if absent.
+    wait : bool
+        Wait for the other process, after ``tell`` was told of it, instead of raising.
+
+    Raises
+    ------
+    LockedError
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK_NAME, "a+", encoding="utf-8") as stream:  # not inherited by what is started meanwhile
+        if fcntl is not None:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                other = f"another run writes to {os.path.relpath(folder)}: {stream.read().strip() or 'unknown process'}"
+                if not wait:
+                    raise LockedError(f"{other}; wait until it is done, or give --wait") from None
+                tell(f"{other}; waiting for it")
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError:  # this file system has no locks
+                pass
+        stream.truncate(0)
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        stream.write(f"process {os.getpid()} on {platform.node() or 'this machine'}, since {since}\n")
+        stream.flush()
+        yield
+
+
+class NeedsData(RuntimeError):
+    """Data that this machine does not have; the batch reports the notebook as skipped, not as failed."""

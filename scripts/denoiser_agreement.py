@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from difcore.experiments.denoising import agreement_along, snapshot_denoiser
-from difcore.experiments.training import training_images
+from difcore.experiments.denoising import agreement_along, snapshot_denoiser, training_images
 from difcore.files import atomic_text
-from difcore.folders import is_image, list_images
-from difcore.images import read_crop
-from difcore.release import locate
+from difcore.images.crops import read_crop
+from difcore.images.folders import is_image, list_images
+from difcore.images.release import locate
 from difcore.runtime import resolve
 
 

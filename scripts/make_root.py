@@ -15,8 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from difcore.data_root import left_out, make_root, root_of
-from difcore.folders import FolderError
+from difcore.images.folders import FolderError, left_out, make_root, root_of
 from difcore.paper import DISPLAY
 
 

@@ -23,15 +23,15 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from difcore.correlation import ncc
-from difcore.denoisers import LIMIT, load_denoiser
-from difcore.experiments.published import published_fingerprints
+from difcore.experiments.published_images import published_fingerprints
 from difcore.files import DATA_DIR, atomic_text
-from difcore.images import centre_crop, decode, list_images
-from difcore.matching import FOREIGN_DENOISER
-from difcore.release import locate
-from difcore.residuals import residuals_of
-from difcore.scenes import bayer_camera
+from difcore.fingerprints.correlation import ncc
+from difcore.fingerprints.detector import FOREIGN_DENOISER
+from difcore.images.crops import centre_crop, decode, list_images
+from difcore.images.release import locate
+from difcore.images.scenes import bayer_camera
+from difcore.residuals.denoisers import LIMIT, load_denoiser
+from difcore.residuals.sets import residuals_of
 
 CROP, SHORT, SMALLEST = 256, 272, 340  # px
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from difcore.denoiser_training import TrainingPlan, export_snapshot, psnr, train_dncnn
-from difcore.denoisers import FoldedDnCNN, read_dncnn, save_denoiser
-from difcore.experiments.denoising import SIGMAS
-from difcore.experiments.training import training_images
-from difcore.folders import is_image, list_images
-from difcore.images import read_crop
+from difcore.experiments.denoising import SIGMAS, training_images
+from difcore.images.crops import read_crop
+from difcore.images.folders import is_image, list_images
+from difcore.residuals.denoiser_training import TrainingPlan, export_snapshot, psnr, train_dncnn
+from difcore.residuals.denoisers import FoldedDnCNN, read_dncnn, save_denoiser
 from difcore.runtime import resolve
 
 

@@ -12,9 +12,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from difcore.experiments.generators import train_generator
+from difcore.demo.generators import SHIPPED
+from difcore.experiments.train_generators import train_generator
 from difcore.files import DATA_DIR, PACKAGE_DIR, PROJECT_DIR, atomic_write
-from difcore.generators import SHIPPED
 from difcore.runtime import resolve
 
 

@@ -12,9 +12,9 @@ import shutil
 import time
 from pathlib import Path
 
-from difcore.experiments.progan import shipped_name, train_shipped
+from difcore.demo.generators import PROGAN_FILES, PROGANS
+from difcore.experiments.train_progan import shipped_name, train_shipped
 from difcore.files import DATA_DIR, PACKAGE_DIR, PROJECT_DIR, atomic_write
-from difcore.generators import PROGAN_FILES, PROGANS
 from difcore.runtime import resolve
 
 

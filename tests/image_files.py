@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from difcore.images import ImageError, read_crop
+from difcore.images.crops import ImageError, read_crop
 
 Write = Callable[..., Path]  # (content, name) -> file
 

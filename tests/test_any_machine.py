@@ -17,13 +17,13 @@ from PIL import Image
 from test_notebooks import OFFLINE, run_tiny
 from tiny import random_dncnn
 
-from difcore.cells import Cell, compute
-from difcore.classifiers import ClassifierPlan
-from difcore.denoisers import save_denoiser
+from difcore.detectors.trained import ClassifierPlan
 from difcore.experiments.detecting import detect
 from difcore.files import PROJECT_DIR
-from difcore.fingerprints import Fingerprint, save_fingerprint
-from difcore.fit import DifPlan
+from difcore.fingerprints.detector import Fingerprint, save_fingerprint
+from difcore.fingerprints.dif import DifPlan
+from difcore.records.cells import Cell, compute
+from difcore.residuals.denoisers import save_denoiser
 from difcore.runtime import Runtime
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}  # what most laptops and servers have
@@ -69,7 +69,7 @@ def test_a_detection_notebook_runs_whole_without_avx512(without_avx512: None, tm
 @pytest.mark.parametrize("command", ["fit", "run"])
 def test_bfloat16_without_avx512_is_one_line(command: str, without_avx512: None, tmp_path: Path) -> None:
     given = {"fit": [tmp_path, tmp_path, "--out", tmp_path / "f.safetensors"], "run": ["--only", "01"]}[command]
-    answer = python("-m", "difcore.cli", command, *given, "--precision", "bfloat16")
+    answer = python("-m", "difcore.cli.app", command, *given, "--precision", "bfloat16")
     assert (answer.returncode, answer.stdout) == (2, "")
     assert re.fullmatch(r"difcore: .+ cannot compute in bfloat16; use --precision float32, or auto\n", answer.stderr)
 
@@ -113,7 +113,7 @@ def test_detect_runs_on_an_emulated_haswell(tmp_path: Path) -> None:
     pattern = torch.from_numpy(rng.standard_normal((3, 96, 96)).astype(np.float32))
     known = save_fingerprint(tmp_path / "f.safetensors", Fingerprint(pattern, 0.0, 0.1, "dif", "G"))
     Image.fromarray(rng.integers(0, 256, (100, 100, 3), np.uint8)).save(tmp_path / "a.png")
-    arguments = ["-m", "difcore.cli", "detect", known, tmp_path / "a.png", "--denoiser", weights, "--json"]
+    arguments = ["-m", "difcore.cli.app", "detect", known, tmp_path / "a.png", "--denoiser", weights, "--json"]
     found = emulated(arguments)
     assert found.returncode == 0, found.stderr[-2000:]
     (image,) = json.loads(found.stdout)["images"]

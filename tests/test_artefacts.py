@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from difcore.artefacts import Claim, artefact_files, claims_table, git_commit, plain, read_record, save_artefact
 from difcore.files import PROJECT_DIR
+from difcore.records.artefacts import Claim, artefact_files, claims_table, git_commit, plain, read_record, save_artefact
 
 SAVE = """
 import sys
 import pandas as pd
 from matplotlib.figure import Figure
-from difcore.artefacts import Claim, save_artefact
+from difcore.records.artefacts import Claim, save_artefact
 figure = Figure(figsize=(3, 2))
 axes = figure.add_subplot()
 axes.plot([0, 1, 4], label="AUC ρ μ")

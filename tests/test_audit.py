@@ -12,17 +12,9 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from difcore.audit import (
-    FolderAudit,
-    audit_folder,
-    compare,
-    cumulative_gap,
-    differences,
-    ijg_table,
-    jpeg_quality,
-    shares_gap,
-)
-from difcore.images import FolderError, find_generators
+from difcore.audit.formats import FolderAudit, audit_folder, compare, cumulative_gap, differences, shares_gap
+from difcore.images.crops import FolderError, find_generators
+from difcore.images.headers import ijg_table, jpeg_quality
 
 
 def fill(folder: Path, count: int, format: str = "PNG", suffix: str = ".png", side: int = 32, **options: Any) -> Path:

@@ -15,16 +15,15 @@ import nbformat
 import pytest
 import yaml
 
-from difcore.batch import BatchError, run_batch, stop_signals
-from difcore.batch_jobs import Batch
+from difcore.batch.jobs import Batch
+from difcore.batch.notebooks import Job, kernel_settings, project_digest, socket_folder, worker_environment
+from difcore.batch.run import BatchError, combinations, load_parameters, run_batch, select, stop_signals
 from difcore.files import PROJECT_DIR, atomic_json
-from difcore.notebooks import Job, kernel_settings, project_digest, socket_folder, worker_environment
-from difcore.plan import combinations, load_parameters, select
 
 PARAMETERS = 'output_dir: str = "../outputs/manual/x"\nseed: int = 0\nvalue: float = 1.0  # any number'
 SAVE = """\
 import pandas as pd
-from difcore.artefacts import Claim, save_artefact
+from difcore.records.artefacts import Claim, save_artefact
 save_artefact(output_dir, "x", tables={"t": pd.DataFrame({"value": [value]})}, figures={}, claims=[], seed=seed,
               parameters={"value": value}, n=1, seconds=0.0, weights={})"""
 
@@ -71,14 +70,16 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.delenv("DIFCORE_DATA", raising=False)
-    monkeypatch.setattr("difcore.plan.project_digest", lambda data_root: "fixed")  # someone may be editing the sources
+    monkeypatch.setattr(
+        "difcore.batch.run.project_digest", lambda data_root: "fixed"
+    )  # someone may be editing the sources
     return Project(tmp_path)
 
 
 def test_one_of_each_outcome_then_only_what_is_not_done(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     write_notebook(project.notebooks, "00_good", SAVE, "import ipywidgets\nipywidgets.interact(lambda k: k, k=(0, 3));")
     write_notebook(project.notebooks, "01_bad", "def broken():\n    raise KeyError('plumbus')\nbroken()")
-    needs = "from difcore.artefacts import NeedsData\nraise NeedsData('needs `difcore fetch`')"
+    needs = "from difcore.records.artefacts import NeedsData\nraise NeedsData('needs `difcore fetch`')"
     write_notebook(project.notebooks, "02_needs", needs)
     write_notebook(project.notebooks, "03_dies", "import os\nos._exit(3)")
     project.profile({"00_good": {"value": 2.5}})
@@ -127,7 +128,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             (folder / job.name / "t.csv").write_text("a\n1\n", encoding="utf-8")
             batch.statuses[job.name] = "ok"
 
-    monkeypatch.setattr("difcore.batch.run_jobs", run)
+    monkeypatch.setattr("difcore.batch.run.run_jobs", run)
     return names
 
 
@@ -142,8 +143,8 @@ def test_a_change_of_the_data_is_noticed_in_linked_folders_at_home_and_by_its_ti
         (tmp_path / "root" / "a" / name).symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "root")
     (tmp_path / "root" / "gone.png").symlink_to(tmp_path / "nothing")
-    monkeypatch.setattr("difcore.notebooks.PROJECT_DIR", tmp_path)
-    monkeypatch.setattr("difcore.notebooks.DATA_DIR", tmp_path / "weights")
+    monkeypatch.setattr("difcore.batch.notebooks.PROJECT_DIR", tmp_path)
+    monkeypatch.setattr("difcore.batch.notebooks.DATA_DIR", tmp_path / "weights")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DIFCORE_DATA", "~/root")
     seen = [project_digest(None)]
@@ -165,9 +166,9 @@ def test_what_makes_a_notebook_run_again(
     sources, data = tmp_path / "difcore", tmp_path / "weights"
     sources.mkdir()
     data.mkdir()
-    monkeypatch.setattr("difcore.plan.project_digest", project_digest)
-    monkeypatch.setattr("difcore.notebooks.PROJECT_DIR", tmp_path)
-    monkeypatch.setattr("difcore.notebooks.DATA_DIR", data)
+    monkeypatch.setattr("difcore.batch.run.project_digest", project_digest)
+    monkeypatch.setattr("difcore.batch.notebooks.PROJECT_DIR", tmp_path)
+    monkeypatch.setattr("difcore.batch.notebooks.DATA_DIR", data)
 
     def runs(**options: Any) -> list[str]:
         pretended.clear()
@@ -220,7 +221,7 @@ def start_batch(project: Project, *options: str, **environment: str) -> subproce
     """The batch in a process of its own."""
     folders = {name: str(path) for name, path in project.folders.items()}
     code = "import sys, difcore.plan; difcore.plan.project_digest = lambda data_root: 'fixed'\n"
-    code += f"from difcore.batch import run_batch; sys.exit(run_batch({', '.join(options)}, **{folders!r}))"
+    code += f"from difcore.batch.run import run_batch; sys.exit(run_batch({', '.join(options)}, **{folders!r}))"
     command, output = [sys.executable, "-c", code], subprocess.PIPE
     return subprocess.Popen(command, cwd=PROJECT_DIR, env=os.environ | environment, stdout=output, stderr=output)
 
@@ -346,11 +347,11 @@ def test_a_long_temporary_folder_does_no_harm(
 
 def test_where_no_short_path_is_to_be_had_ports_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("difcore.notebooks.SOCKET_PATH", len(str(tmp_path)) + 40)
+    monkeypatch.setattr("difcore.batch.notebooks.SOCKET_PATH", len(str(tmp_path)) + 40)
     assert socket_folder() == tmp_path
     with kernel_settings() as config:
         assert config.KernelManager.transport == "ipc" and config.KernelManager.ip.startswith(str(tmp_path))
-    monkeypatch.setattr("difcore.notebooks.SOCKET_PATH", 20)
+    monkeypatch.setattr("difcore.batch.notebooks.SOCKET_PATH", 20)
     assert socket_folder() is None
     with kernel_settings() as config:
         assert "transport" not in config.KernelManager

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difcore import batches, correlation
-from difcore.batches import Feed, draw_schedule, shuffled, spreads, stored_bytes, stored_on
+from difcore.fingerprints import correlation
+from difcore.fingerprints import dif as batches
+from difcore.fingerprints.dif import Feed, draw_schedule, shuffled, spreads, stored_bytes, stored_on
 
 
 def residuals(counts: tuple[int, int] = (5, 3), kind: type = np.float16) -> tuple[np.ndarray, np.ndarray]:

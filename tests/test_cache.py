@@ -16,26 +16,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import counting_denoiser, noise_images, write_images
 
-from difcore import cache_size
-from difcore.cache import (
+from difcore.batch.notebooks import worker_environment
+from difcore.experiments import cross as cross_fits
+from difcore.experiments.pools import kept_scenes
+from difcore.files import atomic_text
+from difcore.machine import cache as cache_size
+from difcore.machine.cache import (
+    EVICTED,
     KINDS,
     TAG,
     CacheError,
     CacheWarning,
+    Keeper,
     Unwritable,
     cache_folder,
+    cache_limit,
     cache_root,
+    clear,
+    entries,
+    known_size,
     made_folder,
     needed_folder,
     optional_folder,
+    size_text,
+    survey,
+    trim,
 )
-from difcore.cache_size import EVICTED, Keeper, cache_limit, clear, entries, known_size, size_text, survey, trim
-from difcore.cells import Cell, run_cells
-from difcore.experiments import cross_fits
-from difcore.experiments.demo_sources import kept_scenes
-from difcore.files import atomic_text
-from difcore.notebooks import worker_environment
-from difcore.residuals import residuals_of
+from difcore.records.cells import Cell, run_cells
+from difcore.residuals.sets import residuals_of
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 OLD = time.time() - 10 * 86400
@@ -52,7 +60,7 @@ def fill(kind: str, name: str, size: int, used: float = OLD) -> Path:
 
 def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """``difcore`` in a process of its own."""
-    line = [sys.executable, "-m", "difcore.cli", *map(str, arguments)]
+    line = [sys.executable, "-m", "difcore.cli.app", *map(str, arguments)]
     return subprocess.run(line, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
@@ -132,7 +140,7 @@ def test_a_disk_that_fills_up_stops_the_keeping_not_the_work(cache: Path, monkey
     denoiser, _ = counting_denoiser()
     residuals_of(images[:1], denoiser, 16)
     monkeypatch.setattr("difcore.files.tempfile.mkstemp", refuse)
-    monkeypatch.setattr("difcore.cache.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("difcore.machine.cache.tempfile.TemporaryFile", refuse)
     with pytest.warns(CacheWarning) as told:
         found = residuals_of(images, denoiser, 16)
     assert len(told) == 1 and "Read-only file system" in str(told[0].message)
@@ -295,7 +303,7 @@ def test_many_processes_write_and_tidy_up_at_once(tmp_path: Path, cache: Path) -
     write_images(tmp_path / "images", noise_images(24, 32))
     code = (
         "import sys, difcore.cache_size as c; c.EVICTED = dict.fromkeys(c.EVICTED, 0.0); c.STARTED = float('inf')\n"
-        "from tiny import counting_denoiser; from difcore.residuals import residuals_of\n"
+        "from tiny import counting_denoiser; from difcore.residuals.sets import residuals_of\n"
         "a, b = residuals_of(sys.argv[1], counting_denoiser()[0], 32, cache=False), None\n"
         "for _ in range(4):\n    b = residuals_of(sys.argv[1], counting_denoiser()[0], 32)\n"
         "    assert (a.values == b.values).all()\n"

@@ -17,12 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import difcore
-from difcore import cells
-from difcore.cell_keys import Cell, Dependence, cell_key
-from difcore.cells import NotEnough, run_cells
 from difcore.files import PROJECT_DIR
-from difcore.leakage import LeakageError
-from difcore.source_digest import code_digest, imported
+from difcore.images.leakage import LeakageError
+from difcore.machine.source_digest import code_digest, imported
+from difcore.records import cells
+from difcore.records.cells import Cell, Dependence, NotEnough, cell_key, run_cells
 
 CALLS: list[int] = []
 

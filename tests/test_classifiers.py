@@ -16,13 +16,22 @@ from safetensors.torch import save_file
 from tiny import grid, noise_images, with_pattern
 from torch import nn
 
-from difcore import augmentation, classifiers
-from difcore.augmentation import augment
-from difcore.cache import made_folder
-from difcore.classifiers import ARCHITECTURES, MINUTE, ClassifierPlan, build_classifier, hold_out, train_classifier
-from difcore.images import through_jpeg
-from difcore.priors import build_prior, parameter_count
-from difcore.resnets import WeightsError, load_imagenet
+from difcore.detectors import trained as augmentation
+from difcore.detectors import trained as classifiers
+from difcore.detectors.trained import (
+    ARCHITECTURES,
+    MINUTE,
+    ClassifierPlan,
+    WeightsError,
+    augment,
+    build_classifier,
+    hold_out,
+    load_imagenet,
+    train_classifier,
+)
+from difcore.fingerprints.priors import build_prior, parameter_count
+from difcore.images.crops import through_jpeg
+from difcore.machine.cache import made_folder
 from difcore.stats import auc
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,18 +19,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import difcore
-from difcore import cli_fitting, release
-from difcore.cache import cache_folder
-from difcore.cli import app
-from difcore.cli_input import make_plan, training_count
-from difcore.cli_output import answer
-from difcore.denoisers import LIMIT, DnCNN, load_denoiser, save_denoiser
+from difcore.batch.run import parse_grid
+from difcore.cli import fitting as cli_fitting
+from difcore.cli.app import app
+from difcore.cli.inputs import make_plan, training_count
+from difcore.cli.output import answer
 from difcore.files import PROJECT_DIR, derived_seed, sha256_file
-from difcore.fingerprints import Fingerprint, contents, load_fingerprint, save_fingerprint
-from difcore.fit import DifPlan
-from difcore.images import read_crop
-from difcore.plan import parse_grid
-from difcore.residuals import sha256_pixels
+from difcore.fingerprints.detector import Fingerprint, contents, load_fingerprint, save_fingerprint
+from difcore.fingerprints.dif import DifPlan
+from difcore.images import release
+from difcore.images.crops import read_crop, sha256_pixels
+from difcore.machine.cache import cache_folder
+from difcore.residuals.denoisers import LIMIT, DnCNN, load_denoiser, save_denoiser
 
 CROP = 32
 COMMANDS = ("fit", "evaluate", "detect", "cross-detect", "audit", "fetch", "import-official", "run")
@@ -510,7 +510,7 @@ def test_run_hands_its_options_to_the_batch(tmp_path: Path, monkeypatch: pytest.
         print("a table for people")
         return int("fails" in arguments[1])
 
-    monkeypatch.setattr("difcore.batch.run_batch", run_batch)
+    monkeypatch.setattr("difcore.batch.run.run_batch", run_batch)
     monkeypatch.setattr("difcore.files.PROJECT_DIR", tmp_path)
     result = call("run")
     assert (result.code, result.out) == (0, "a table for people\n")
@@ -645,7 +645,7 @@ def test_an_interrupt_is_quiet_and_leaves_nothing(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("difcore.experiments.folders.fit_folders", interrupted)
+    monkeypatch.setattr("difcore.experiments.own_folders.fit_folders", interrupted)
     out = tmp_path / "f.safetensors"
     result = call("fit", *world.pair(), "--out", out, "--crop", CROP, "--denoiser", world.denoiser)
     assert (result.code, result.out, result.err.strip()) == (130, "", "")
@@ -656,7 +656,7 @@ def test_other_errors_are_not_hidden(world: World, monkeypatch: pytest.MonkeyPat
     def broken(*args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("difcore.experiments.folders.fit_folders", broken)
+    monkeypatch.setattr("difcore.experiments.own_folders.fit_folders", broken)
     with pytest.raises(ZeroDivisionError):
         call("fit", *world.pair(), "--out", tmp_path / "f.safetensors", "--denoiser", world.denoiser)
 
@@ -670,7 +670,7 @@ def test_what_is_not_finite_becomes_null(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_as_a_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    command = [sys.executable, "-m", "difcore.cli", "detect", str(world.fingerprint), "--json", "--denoiser"]
+    command = [sys.executable, "-m", "difcore.cli.app", "detect", str(world.fingerprint), "--json", "--denoiser"]
     command += [str(world.denoiser), str(world.images("a", "1_fake")), "\udcff.png"]
     answer = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
     assert_bad_input(Result(answer.returncode, answer.stdout, answer.stderr), "does not exist")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from difcore.audit import audit_folder, differences
-from difcore.confounds import confounds_of, matched
+from difcore.audit.formats import audit_folder, confounds_of, differences, matched
 
 JPEG: dict[str, Any] = {"format": "JPEG", "quality": 90}
 

@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 from tiny import textures, write_images
 
-from difcore.confound_figures import confound_explorer, mark_histogram, pair_histogram
-from difcore.confounds import confounds_of
-from difcore.experiments.controls import NOTHING, Controls, audit_with_controls
-from difcore.findings import look_closer
-from difcore.style import png
-from difcore.watermark import MESSAGES, write_mark
+from difcore.audit.findings import look_closer
+from difcore.audit.formats import confounds_of
+from difcore.audit.watermark import MESSAGES, write_mark
+from difcore.experiments.planted import NOTHING, Controls, audit_with_controls
+from difcore.figures.confounds import mark_histogram, pair_histogram
+from difcore.figures.style import png
+from difcore.widgets.audits import confound_explorer
 
 
 @pytest.fixture(scope="module")

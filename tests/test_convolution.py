@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import random_denoiser
 
-from difcore import convolution
-from difcore.convolution import conv_relu, has_fused_convolution
+from difcore.machine import convolution
+from difcore.machine.convolution import conv_relu, has_fused_convolution
 
 Break = Callable[[Exception], None]
 

@@ -8,17 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from difcore import correlation
-from difcore.correlation import (
+from difcore.fingerprints import correlation
+from difcore.fingerprints.correlation import (
     centres,
     chunks,
     cross_detection,
     leave_one_out_decisions,
-    limited,
     ncc,
     nearest_centre,
 )
-from difcore.correlation import standardise as standardised
+from difcore.fingerprints.correlation import standardise as standardised
+from difcore.residuals.denoisers import limited
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(2, 7), st.integers(2, 7))
 

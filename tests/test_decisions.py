@@ -11,14 +11,23 @@ import torch
 from PIL import Image
 from tiny import noise_images, write_images
 
-from difcore.cli_verdicts import called_generated
-from difcore.conditions import Condition, conditions_of, flat_share, spectral_cut
-from difcore.decisions import COLUMNS, DEMOSAICED, judge, null_warnings, overall
-from difcore.experiments.folders import Evaluated
-from difcore.fingerprints import OFFICIAL, Fingerprint
-from difcore.images import through_jpeg
-from difcore.null import null_of
-from difcore.scenes import scene
+from difcore.cli.judging import called_generated
+from difcore.experiments.own_folders import Evaluated
+from difcore.fingerprints.detector import OFFICIAL, Fingerprint
+from difcore.fingerprints.null import null_of
+from difcore.fingerprints.verdicts import (
+    COLUMNS,
+    DEMOSAICED,
+    Condition,
+    conditions_of,
+    flat_share,
+    judge,
+    null_warnings,
+    overall,
+    spectral_cut,
+)
+from difcore.images.crops import through_jpeg
+from difcore.images.scenes import scene
 from difcore.stats import detection
 
 PLAIN = Condition(0.1, -5.0, None, "0" * 16)

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from image_files import FORMATS, Write, encoded, noise, png_16, png_of, reason, tiff_of
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
-from difcore.decoding import open_image
-from difcore.encodings import HEAD, encoding_of
-from difcore.images import centre_crop, decode, read_crop
+from difcore.images.crops import centre_crop, decode, read_crop
+from difcore.images.decoding import HEAD, encoding_of, open_image
 
 VALUES_16 = np.array([0, 1, 128, 129, 255, 256, 257, 384, 385, 511, 32767, 32768, 65406, 65407, 65535], np.uint16)
 ROUNDED_16 = np.array([0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 127, 128, 254, 255, 255], np.uint8)  # round(v / 257), by hand

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tiny import gradients, noise_images, random_dncnn
 from torch import Tensor
 
-from difcore.denoiser_training import (
+from difcore.machine.devices import to_batch
+from difcore.residuals.denoiser_training import (
     TrainingPlan,
     average_weights,
     export_snapshot,
@@ -25,8 +26,7 @@ from difcore.denoiser_training import (
     sample_crops,
     train_dncnn,
 )
-from difcore.denoisers import Denoiser, DnCNN, FoldedDnCNN, load_denoiser
-from difcore.tensors import to_batch
+from difcore.residuals.denoisers import Denoiser, DnCNN, FoldedDnCNN, load_denoiser
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = TrainingPlan(steps=12, batch=2, crop=16, depth=4, features=6, ema=0.9)

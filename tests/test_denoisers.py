@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from tiny import random_denoiser, random_dncnn
 from torch import Tensor
 
-from difcore import denoisers
-from difcore.bias import BORDER, bias_for_size, border_profile
-from difcore.correlation import limited
-from difcore.denoisers import (
+from difcore.fingerprints.detector import Fingerprint, save_fingerprint
+from difcore.residuals import denoisers
+from difcore.residuals.bias import BORDER, bias_for_size, border_profile
+from difcore.residuals.denoisers import (
     LIMIT,
     PAD,
     SHIPPED,
@@ -26,11 +26,11 @@ from difcore.denoisers import (
     DnCNN,
     FoldedDnCNN,
     gaussian_high_pass,
+    limited,
     load_denoiser,
     read_dncnn,
     save_denoiser,
 )
-from difcore.fingerprints import Fingerprint, save_fingerprint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = st.integers(1, 130)

@@ -11,19 +11,28 @@ import pytest
 import torch
 from torch import nn
 
-from difcore import devices, tensors
-from difcore.checkpoints import Losses
-from difcore.classifiers import logits
-from difcore.correlation import ncc
-from difcore.denoisers import load_denoiser
-from difcore.devices import built, free_bytes, has_fused, mixed, normal_on, true_float32
-from difcore.gan_training import gan_step
-from difcore.gan_training import networks as gan_networks
-from difcore.gans import GanPlan
-from difcore.generator_training import spectral_distance
-from difcore.progan import Critic, ProGanPlan, ProGenerator
-from difcore.progan_training import progan_step
-from difcore.tensors import as_tensor, to_batch, upload
+from difcore.demo.gans import GanPlan
+from difcore.demo.generator_training import gan_step, spectral_distance
+from difcore.demo.generator_training import networks as gan_networks
+from difcore.demo.progan import Critic, ProGanPlan, ProGenerator
+from difcore.demo.progan_training import progan_step
+from difcore.detectors.trained import logits
+from difcore.fingerprints.correlation import ncc
+from difcore.machine import devices
+from difcore.machine import devices as tensors
+from difcore.machine.devices import (
+    as_tensor,
+    built,
+    free_bytes,
+    has_fused,
+    mixed,
+    normal_on,
+    to_batch,
+    true_float32,
+    upload,
+)
+from difcore.residuals.denoiser_training import Losses
+from difcore.residuals.denoisers import load_denoiser
 
 
 def test_weights_are_those_of_the_seed_and_torchs_own_generator_stays() -> None:

@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difcore.batch import PROJECT_DIR
-from difcore.batch_jobs import Batch, left_of
-from difcore.estimates import COSTS, expected_seconds, seconds_left
-from difcore.notebooks import Job
-from difcore.plan import discover
+from difcore.batch.jobs import COSTS, Batch, expected_seconds, left_of, seconds_left
+from difcore.batch.notebooks import Job
+from difcore.batch.run import PROJECT_DIR, discover
 
 
 def test_every_notebook_has_a_cost() -> None:

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from tiny import grid, noise_images, with_pattern, write_images
 
-from difcore import methods
-from difcore.correlation import ncc
-from difcore.denoisers import load_denoiser
-from difcore.experiments import folders
-from difcore.experiments.demo import demo_images, start_here
-from difcore.experiments.folders import (
+from difcore.demo.generator_training import SOURCE_STYLE
+from difcore.demo.generators import generate, load_decoder
+from difcore.detectors import methods
+from difcore.detectors.methods import FITTED
+from difcore.experiments import own_folders as folders
+from difcore.experiments.own_folders import (
     IN_NULL,
     IN_TRAINING,
     cross_detect,
@@ -26,17 +26,15 @@ from difcore.experiments.folders import (
     split,
     unique,
 )
-from difcore.experiments.judging import detect_images
-from difcore.fingerprints import Fingerprint, contents
-from difcore.fit import DifPlan
-from difcore.generating import generate
-from difcore.generator_training import SOURCE_STYLE
-from difcore.generators import load_decoder
-from difcore.grids import zero_mean
-from difcore.images import FolderError, ImageError
-from difcore.methods import FITTED
-from difcore.residuals import residuals_of
-from difcore.scenes import scene
+from difcore.experiments.start_here import demo_images, start_here
+from difcore.fingerprints.bank import detect_images
+from difcore.fingerprints.correlation import ncc, zero_mean
+from difcore.fingerprints.detector import Fingerprint, contents
+from difcore.fingerprints.dif import DifPlan
+from difcore.images.crops import FolderError, ImageError
+from difcore.images.scenes import scene
+from difcore.residuals.denoisers import load_denoiser
+from difcore.residuals.sets import residuals_of
 from difcore.stats import auc, detection
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")

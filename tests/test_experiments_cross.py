@@ -10,17 +10,21 @@ import pytest
 import torch
 from tiny import random_dncnn
 
-from difcore import generators, matrices, paper
-from difcore.artefacts import NeedsData
-from difcore.cache import cache_folder
-from difcore.correlation import ncc
-from difcore.denoisers import load_denoiser, save_denoiser
+from difcore import paper
+from difcore.demo import generators
+from difcore.experiments import cross as cross_fits
 from difcore.experiments import cross as crossing
-from difcore.experiments import cross_fits, cross_sources, cross_tables, trees
+from difcore.experiments import cross_tables, trees
+from difcore.experiments import crossing_sources as cross_sources
 from difcore.experiments import verdicts_lineage as verdicts
-from difcore.experiments.kin import kin_patterns
-from difcore.lineage import edge_scores
-from difcore.matrix_figures import MatrixPanel, matrix_panels
+from difcore.experiments.trees import kin_patterns
+from difcore.figures.heatmaps import MatrixPanel, matrix_panels
+from difcore.fingerprints.correlation import ncc
+from difcore.lineage import matrices
+from difcore.lineage.families import edge_scores
+from difcore.machine.cache import cache_folder
+from difcore.records.artefacts import NeedsData
+from difcore.residuals.denoisers import load_denoiser, save_denoiser
 from difcore.runtime import Runtime
 from difcore.stats import auc
 

@@ -13,29 +13,34 @@ import pandas as pd
 import pytest
 from tiny import grid, noise_images, with_pattern, write_images
 
-from difcore import leakage
-from difcore.artefacts import Claim, NeedsData
-from difcore.cells import NotEnough
 from difcore.experiments import comparisons
 from difcore.experiments import verdicts_detection as verdicts
 from difcore.experiments.architecture import architecture_table, detail_table, read_blocks
 from difcore.experiments.bench import Bench, open_bench, seeds_from
-from difcore.experiments.demo_sources import demo_sources
-from difcore.experiments.detecting import good
-from difcore.experiments.pools import MIN_TEST, Pool, Sets, divide, make_pool, without_copies
-from difcore.experiments.sources import Source, folder_sources
-from difcore.experiments.summaries import bars, matrix, mean_of, over_seeds, paired_gap
-from difcore.experiments.verdicts import corrected, judge_best, judge_gap, judge_near
-from difcore.failures import CellsFailed
+from difcore.experiments.detecting import bars, good, matrix, mean_of, over_seeds, paired_gap
+from difcore.experiments.pools import (
+    MIN_TEST,
+    Pool,
+    Sets,
+    Source,
+    demo_sources,
+    divide,
+    folder_sources,
+    make_pool,
+    without_copies,
+)
+from difcore.experiments.verdicts_general import corrected, judge_best, judge_gap, judge_near
 from difcore.files import PROJECT_DIR
-from difcore.images import FolderError, ImageError, through_jpeg
-from difcore.inference import t_estimate
-from difcore.leakage import LeakageError, check_disjoint, copies, trace
+from difcore.fingerprints.priors import UNet
+from difcore.images import leakage
+from difcore.images.crops import FolderError, ImageError, sha256_pixels, through_jpeg
+from difcore.images.leakage import LeakageError, check_disjoint, copies, trace
+from difcore.images.scenes import scene
 from difcore.paper import LTIM
-from difcore.priors import UNet
-from difcore.residuals import sha256_pixels
-from difcore.scenes import scene
-from difcore.stats import balanced_interval, mean_interval, wilson
+from difcore.records.artefacts import Claim, NeedsData
+from difcore.records.cells import NotEnough
+from difcore.records.claims import CellsFailed
+from difcore.stats import balanced_interval, mean_interval, t_estimate, wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 SIZE = 32
@@ -297,7 +302,7 @@ def test_dif_finds_what_was_planted_with_every_prior() -> None:
 
 
 def comparisons_plan():  # noqa: ANN201 - a DifPlan that learns a strong pattern in a few steps
-    from difcore.fit import DifPlan
+    from difcore.fingerprints.dif import DifPlan
 
     return DifPlan(steps=40, batch=16, margin=0.2)
 
@@ -377,7 +382,7 @@ def test_cells_of_one_table_serve_another(monkeypatch: pytest.MonkeyPatch) -> No
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("difcore.methods.fit", never)
+    monkeypatch.setattr("difcore.detectors.methods.fit", never)
     second = comparisons.filter_selection(both, 12, [0], [FILTER], ["marra18"])
     pd.testing.assert_frame_equal(first, second)
     with pytest.raises(CellsFailed, match="1 of 1 cells failed: AssertionError: computed again"):

@@ -14,13 +14,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from difcore import methods
-from difcore.artefacts import Claim, NeedsData, save_artefact
-from difcore.cells import Cell, NotEnough, run_cells
-from difcore.executed import failed_cells
-from difcore.failures import CellsFailed, check_results, failure_of, over_cells, qualified
+from difcore.batch.notebooks import failed_cells, failure
+from difcore.detectors import methods
 from difcore.files import PROJECT_DIR
-from difcore.notebooks import failure
+from difcore.records.artefacts import Claim, NeedsData, save_artefact
+from difcore.records.cells import Cell, NotEnough, run_cells
+from difcore.records.claims import CellsFailed, check_results, failure_of, over_cells, qualified
 
 GOOD = Claim("DIF is best", "1", "2", "holds")
 

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from difcore.files import atomic_json, atomic_safetensors, atomic_text, atomic_write, sha256_bytes, sha256_file
-from difcore.tensors import as_tensor, channels_last, to_batch
+from difcore.machine.devices import as_tensor, channels_last, to_batch
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ from PIL import Image
 from tiny import textures
 from typer.testing import CliRunner
 
-from difcore.cli import app
-from difcore.content import layout_auc, near_duplicates, perceptual_hash
-from difcore.findings import Audit, audit_classes
-from difcore.images import list_images
-from difcore.resampling import resampling_trace
-from difcore.watermark import MESSAGES, write_mark
+from difcore.audit.findings import Audit, audit_classes
+from difcore.audit.imprints import layout_auc, near_duplicates, perceptual_hash, resampling_trace
+from difcore.audit.watermark import MESSAGES, write_mark
+from difcore.cli.app import app
+from difcore.images.crops import list_images
 
 N, SIDE = 16, 128
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from difcore.fingerprints import Fingerprint, import_official, load_fingerprint, save_fingerprint
-from difcore.null import null_of
+from difcore.fingerprints.detector import Fingerprint, import_official, load_fingerprint, save_fingerprint
+from difcore.fingerprints.null import null_of
 from difcore.paper import GENERATORS
 
 

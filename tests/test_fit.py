@@ -12,12 +12,20 @@ import pytest
 import torch
 from tiny import grid
 
-from difcore import batches, fit
-from difcore.batches import batch_statistics, separation_of, spreads
-from difcore.correlation import ncc, nearest_centre
-from difcore.fingerprints import Fingerprint
-from difcore.fit import DifPlan, fit_dif, fit_marra18, pair_loss, trained_pattern
-from difcore.grids import zero_mean
+from difcore.fingerprints import dif as batches
+from difcore.fingerprints import dif as fit
+from difcore.fingerprints.correlation import ncc, nearest_centre, zero_mean
+from difcore.fingerprints.detector import Fingerprint
+from difcore.fingerprints.dif import (
+    DifPlan,
+    batch_statistics,
+    fit_dif,
+    fit_marra18,
+    pair_loss,
+    separation_of,
+    spreads,
+    trained_pattern,
+)
 from difcore.stats import auc
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,11 +10,11 @@ from image_files import encoded, noise
 from PIL import Image
 from tiny import counting_denoiser
 
-from difcore.audit import audit_folder
-from difcore.cli_input import draw_images, sort_arguments
-from difcore.folders import is_image
-from difcore.images import FolderError, find_generators, list_images, skip_report
-from difcore.residuals import residuals_of
+from difcore.audit.formats import audit_folder
+from difcore.cli.inputs import draw_images, sort_arguments
+from difcore.images.crops import FolderError, find_generators, list_images, skip_report
+from difcore.images.folders import is_image
+from difcore.residuals.sets import residuals_of
 
 
 def tree(root: Path, *folders: str) -> Path:

@@ -16,10 +16,25 @@ from test_widgets import all_text, assert_each_control_redraws
 from tiny import noise_images
 from torch import nn
 
-from difcore import gan_training, generator_training, generators
-from difcore.artefacts import Claim
-from difcore.experiments import generators as experiment
-from difcore.experiments.generators import (
+from difcore.demo import generator_training, generators
+from difcore.demo import generator_training as gan_training
+from difcore.demo.gans import Discriminator, Encoder, GanPlan
+from difcore.demo.generator_training import (
+    ChildPlan,
+    GeneratorPlan,
+    child_of,
+    content_loss,
+    gan_rate,
+    gradient_penalty,
+    radial_spectrum,
+    rate_at,
+    spectral_distance,
+    train_decoder,
+    train_gan,
+)
+from difcore.demo.generators import generate, generate_from_noise, load_with_plan, read_facts, save_generator
+from difcore.experiments import train_generators as experiment
+from difcore.experiments.train_generators import (
     HELD_OUT_SEED,
     SIZE,
     facts_table,
@@ -29,22 +44,10 @@ from difcore.experiments.generators import (
     train_generator,
     training_scenes,
 )
-from difcore.gan_training import content_loss, gan_rate, gradient_penalty, train_gan
-from difcore.gans import Discriminator, Encoder, GanPlan
-from difcore.generating import generate, generate_from_noise
-from difcore.generator_training import (
-    ChildPlan,
-    GeneratorPlan,
-    child_of,
-    radial_spectrum,
-    rate_at,
-    spectral_distance,
-    train_decoder,
-)
-from difcore.generator_widgets import amplified, generator_explorer
-from difcore.generators import load_with_plan, read_facts, save_generator
-from difcore.scenes import rendered, scene, scenes
-from difcore.tensors import to_batch
+from difcore.images.scenes import rendered, scene, scenes
+from difcore.machine.devices import to_batch
+from difcore.records.artefacts import Claim
+from difcore.widgets.demo_controls import amplified, generator_explorer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,19 +14,16 @@ from safetensors import safe_open
 from tiny import noise_images
 from torch import nn
 
-from difcore.decoders import Attention, LatentDecoder, swap_last_block, upsample
-from difcore.experiments.demo import demo_images
-from difcore.files import DATA_DIR
-from difcore.gan_training import latents
-from difcore.gans import GanPlan, ModulatedConv, StyleGenerator, build_gan
-from difcore.generating import generate
-from difcore.generator_training import SOURCE_STYLE, GeneratorPlan, build_decoder
-from difcore.generators import (
+from difcore.demo.decoders import Attention, LatentDecoder, swap_last_block, upsample
+from difcore.demo.gans import GanPlan, ModulatedConv, StyleGenerator, build_gan
+from difcore.demo.generator_training import SOURCE_STYLE, GeneratorPlan, build_decoder, latents
+from difcore.demo.generators import (
     CHILDREN,
     DECODERS,
     GANS,
     SHIPPED,
     fakes_of,
+    generate,
     load_decoder,
     load_generator,
     load_with_plan,
@@ -35,7 +32,9 @@ from difcore.generators import (
     sample,
     save_generator,
 )
-from difcore.scenes import STYLES, scene, scenes
+from difcore.experiments.start_here import demo_images
+from difcore.files import DATA_DIR
+from difcore.images.scenes import STYLES, scene, scenes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = GeneratorPlan(steps=12, batch=2, crop=16, width=8, latent=4)

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from image_files import FORMATS, Write, encoded, noise, png_of, reason
 from PIL import Image, ImageFile
 
-from difcore.decoding import centre_offset
-from difcore.images import (
+from difcore.images.crops import (
     ImageError,
     Skipped,
     centre_crop,
@@ -28,6 +27,7 @@ from difcore.images import (
     read_crop,
     skip_report,
 )
+from difcore.images.decoding import centre_offset
 
 # --- crops of native pixels
 

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, page_trend_test, ttest_1samp
 
-from difcore.inference import (
+from difcore.stats import (
     SURE,
     Estimate,
     auc_estimate,
+    auc_interval,
     balanced_estimate,
+    balanced_interval,
     holm,
     jackknife,
     nowhere,
@@ -23,7 +25,6 @@ from difcore.inference import (
     two_sided,
     widest,
 )
-from difcore.stats import auc_interval, balanced_interval
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=8), st.floats(-1, 1))

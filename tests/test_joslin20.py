@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import grid
 
-from difcore.joslin20 import SpectralFingerprint, fit_joslin20, similarity, spectrum
+from difcore.detectors.joslin20 import SpectralFingerprint, fit_joslin20, similarity, spectrum
 from difcore.stats import auc
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,9 +14,9 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.session import Session
 
-from difcore import kernel_client
-from difcore.kernel_client import PatientChannel, PatientClient
-from difcore.notebooks import kernel_settings
+from difcore.batch import kernel_client
+from difcore.batch.kernel_client import PatientChannel, PatientClient
+from difcore.batch.notebooks import kernel_settings
 
 
 async def answer(channel_class: type[AsyncZMQSocketChannel], address: str, send: bool) -> dict[str, Any]:

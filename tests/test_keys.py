@@ -12,15 +12,14 @@ import pytest
 import torch
 from tiny import noise_images, random_denoiser, random_dncnn
 
-from difcore.cell_keys import Cell, cell_key
-from difcore.classifiers import ClassifierPlan
-from difcore.denoisers import save_denoiser
+from difcore.detectors.trained import ClassifierPlan
 from difcore.experiments import comparisons, cross, detecting
 from difcore.experiments.bench import Bench
-from difcore.experiments.pools import Sets, make_pool
-from difcore.experiments.sources import Source
-from difcore.fit import DifPlan
-from difcore.residuals import filter_code, stored_name
+from difcore.experiments.pools import Sets, Source, make_pool
+from difcore.fingerprints.dif import DifPlan
+from difcore.records.cells import Cell, cell_key
+from difcore.residuals.denoisers import save_denoiser
+from difcore.residuals.sets import filter_code, stored_name
 from difcore.runtime import Runtime
 
 ROWS = [{"method": "dif", "n_train": 4, "seed": 0}, {"method": "resnet_m", "n_train": 4, "seed": 0}]
@@ -137,7 +136,7 @@ def test_all_n_s_of_a_folders_grid_count_where_they_share_the_test_images(bench:
         assert (cell_key(alone, "") != cell_key(among, "")) == real_data
 
 
-@pytest.mark.parametrize("place", ["difcore.artefacts.features.version", "difcore.artefacts.version"])
+@pytest.mark.parametrize("place", ["difcore.records.artefacts.features.version", "difcore.records.artefacts.version"])
 def test_decoders_and_libraries_are_in_every_key(bench: Bench, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(bench)
     monkeypatch.setattr(place, lambda name: "99.9")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from difcore import lineage
-from difcore.lineage_figures import family_tree, forest_layout
+from difcore.figures.family_tree import family_tree, forest_layout
+from difcore.lineage import families as lineage
 from difcore.stats import wilson
 
 PARENTS = {"a1": "a", "a2": "a", "a11": "a1", "b1": "b"}

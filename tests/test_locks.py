@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from difcore.files import PROJECT_DIR
-from difcore.locks import LOCK_NAME, LockedError, only_writer
+from difcore.files import LOCK_NAME, PROJECT_DIR, LockedError, only_writer
 
 pytest.importorskip("fcntl", reason="this system has no file locks")
 HOLD = """
 import sys, time
 from pathlib import Path
-from difcore.locks import only_writer
+from difcore.files import only_writer
 with only_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

@@ -10,12 +10,19 @@ import pytest
 import torch
 from tiny import random_dncnn
 
-from difcore.cli_input import choose_denoiser, mismatches
-from difcore.denoisers import LIMIT, load_denoiser, save_denoiser
+from difcore.cli.inputs import choose_denoiser, mismatches
+from difcore.detectors.methods import fit_pattern
 from difcore.experiments.own_detection import matching_filter
-from difcore.fingerprints import OFFICIAL, Fingerprint, load_fingerprint, save_fingerprint
-from difcore.matching import FOREIGN_DENOISER, load_recorded, same_filter
-from difcore.methods import fit_pattern
+from difcore.fingerprints.detector import (
+    FOREIGN_DENOISER,
+    OFFICIAL,
+    Fingerprint,
+    load_fingerprint,
+    load_recorded,
+    same_filter,
+    save_fingerprint,
+)
+from difcore.residuals.denoisers import LIMIT, load_denoiser, save_denoiser
 from difcore.runtime import Runtime
 
 

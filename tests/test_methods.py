@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny import counting_denoiser, grid, noise_images, with_pattern
 
-from difcore.classifiers import ClassifierPlan
-from difcore.denoisers import Denoiser
-from difcore.fit import DifPlan
-from difcore.methods import FINGERPRINTS, FITTED, LABELS, METHODS, FingerprintDetector, fit
+from difcore.detectors.methods import FINGERPRINTS, FITTED, LABELS, METHODS, FingerprintDetector, fit
+from difcore.detectors.trained import ClassifierPlan
+from difcore.fingerprints.dif import DifPlan
+from difcore.residuals.denoisers import Denoiser
 from difcore.stats import auc
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")

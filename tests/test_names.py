@@ -18,12 +18,11 @@ from PIL import Image
 from tiny import grid, noise_images, with_pattern
 from typer.testing import CliRunner
 
-from difcore.artefacts import read_record, save_artefact
-from difcore.cli import app
-from difcore.files import atomic_json, atomic_safetensors, atomic_text, read_safetensors
-from difcore.fingerprints import Fingerprint, load_fingerprint, save_fingerprint
-from difcore.names import shown
-from difcore.tables import show_table
+from difcore.cli.app import app
+from difcore.files import atomic_json, atomic_safetensors, atomic_text, read_safetensors, shown
+from difcore.fingerprints.detector import Fingerprint, load_fingerprint, save_fingerprint
+from difcore.records.artefacts import read_record, save_artefact
+from difcore.records.tables import show_table
 
 NAMES = [
     b"new\nline",

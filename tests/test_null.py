@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import kstest
 
-from difcore.null import BEYOND, FEW, Null, Reals, holm, null_of, pareto_tail
+from difcore.fingerprints.null import BEYOND, FEW, Null, Reals, holm, null_of, pareto_tail
 
 Draw = Callable[..., np.ndarray]
 PLANTED: dict[str, Callable[[np.random.Generator], Draw]] = {

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 from tiny import grid, noise_images, with_pattern, write_images
 
-from difcore import methods
-from difcore.cells import NotEnough
-from difcore.denoisers import load_denoiser
+from difcore.detectors import methods
 from difcore.experiments.own import OwnFingerprint, demo_folders, model_card, train_or_show, train_your_own
 from difcore.experiments.own_detection import detect_or_show, detect_your_own
-from difcore.experiments.verdicts_own import detect_claims
-from difcore.fingerprints import save_fingerprint
-from difcore.fit import DifPlan
+from difcore.experiments.verdicts_general import detect_claims
+from difcore.fingerprints.detector import save_fingerprint
+from difcore.fingerprints.dif import DifPlan
+from difcore.records.cells import NotEnough
+from difcore.residuals.denoisers import load_denoiser
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, TRAIN = 32, 24

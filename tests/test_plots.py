@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from difcore import paper, plots, spectra, style
-from difcore.curves import roc_points
-from difcore.heatmap import cell_text, matrix_heatmap
-from difcore.panels import panel_blocks
+from difcore import figures, paper
+from difcore.figures import spectra, style
+from difcore.figures.curves import roc_points
+from difcore.figures.heatmaps import cell_text, matrix_heatmap
+from difcore.figures.panels import panel_blocks
 from difcore.stats import auc
 
 SIDE = 64
@@ -54,7 +55,7 @@ def assert_nothing_cut(figure) -> None:
 @pytest.mark.parametrize("period", [2, 8])
 @pytest.mark.parametrize("channel", [None, "G", "mean"])
 def test_spectrum_of_a_grid_peaks_at_its_harmonics_only(period: int, channel: str | None) -> None:
-    spectrum = plots.fourier_magnitude(grid(period) + 1e-3 * noise(), channel=channel)
+    spectrum = figures.fourier_magnitude(grid(period) + 1e-3 * noise(), channel=channel)
     peaks = set(map(tuple, np.argwhere(spectrum > 0.5)))
     step = SIDE // period
     expected = {
@@ -66,36 +67,36 @@ def test_spectrum_of_a_grid_peaks_at_its_harmonics_only(period: int, channel: st
 
 def test_spectrum_range_power_and_invariance() -> None:
     pattern = noise()
-    first = plots.fourier_magnitude(pattern, power=1)
+    first = figures.fourier_magnitude(pattern, power=1)
     assert first.min() == 0 and first.max() == 1
-    np.testing.assert_allclose(plots.fourier_magnitude(pattern, power=4), first**4)
+    np.testing.assert_allclose(figures.fourier_magnitude(pattern, power=4), first**4)
     np.testing.assert_allclose(
-        plots.fourier_magnitude(7 * pattern + np.array([1, 2, 3])[:, None, None], 1), first, atol=1e-9
+        figures.fourier_magnitude(7 * pattern + np.array([1, 2, 3])[:, None, None], 1), first, atol=1e-9
     )
     green = np.stack([noise()[0], pattern[1], noise()[0]])
-    np.testing.assert_array_equal(plots.fourier_magnitude(green, 1, "G"), plots.fourier_magnitude(pattern, 1, "G"))
+    np.testing.assert_array_equal(figures.fourier_magnitude(green, 1, "G"), figures.fourier_magnitude(pattern, 1, "G"))
 
 
 def test_spectrum_of_nothing_and_of_nonsense() -> None:
-    assert not plots.fourier_magnitude(np.full((3, 16, 16), 0.1)).any()
+    assert not figures.fourier_magnitude(np.full((3, 16, 16), 0.1)).any()
     with pytest.raises(ValueError, match="positive"):
-        plots.fourier_magnitude(noise(), power=0)
+        figures.fourier_magnitude(noise(), power=0)
     with pytest.raises(ValueError, match="unknown channel"):
-        plots.fourier_magnitude(noise(), channel="alpha")
+        figures.fourier_magnitude(noise(), channel="alpha")
     with pytest.raises(ValueError, match=r"\(3, H, W\)"):
-        plots.fourier_magnitude(np.zeros((4, 8, 8)))
+        figures.fourier_magnitude(np.zeros((4, 8, 8)))
 
 
 def test_fingerprint_image_ignores_outliers_and_keeps_hues() -> None:
     pattern = np.clip(noise(), -2, 2)
     spiked = pattern.copy()
     spiked[0, 0, 0] = 1e6
-    np.testing.assert_allclose(plots.fingerprint_image(spiked)[1:], plots.fingerprint_image(pattern)[1:], atol=0.01)
-    assert plots.fingerprint_image(pattern).shape == (SIDE, SIDE, 3)
-    assert plots.fingerprint_image(pattern, "mean").shape == (SIDE, SIDE)
+    np.testing.assert_allclose(figures.fingerprint_image(spiked)[1:], figures.fingerprint_image(pattern)[1:], atol=0.01)
+    assert figures.fingerprint_image(pattern).shape == (SIDE, SIDE, 3)
+    assert figures.fingerprint_image(pattern, "mean").shape == (SIDE, SIDE)
     red = np.stack([np.ones((8, 8)), np.zeros((8, 8)), np.zeros((8, 8))])
-    np.testing.assert_array_equal(plots.fingerprint_image(red)[0, 0], [1, 0, 0])
-    np.testing.assert_array_equal(plots.fingerprint_image(np.ones((3, 8, 8))), 0.5)
+    np.testing.assert_array_equal(figures.fingerprint_image(red)[0, 0], [1, 0, 0])
+    np.testing.assert_array_equal(figures.fingerprint_image(np.ones((3, 8, 8))), 0.5)
 
 
 def test_radial_power_is_flat_for_noise_and_peaks_for_a_grid() -> None:
@@ -142,16 +143,16 @@ def test_annotations_contrast_with_their_cells() -> None:
 
 
 def test_notebooks_get_a_png_and_equal_figures_equal_bytes() -> None:
-    one, two = (plots.loss_curve([3.0, 2.0, 1.0], "loss") for _ in range(2))
+    one, two = (figures.loss_curve([3.0, 2.0, 1.0], "loss") for _ in range(2))
     assert one._repr_png_().startswith(b"\x89PNG") and one._repr_png_() == two._repr_png_()
-    assert style.png(plots.loss_curve([3.0, 2.0, 1.5], "loss")) != style.png(one)
+    assert style.png(figures.loss_curve([3.0, 2.0, 1.5], "loss")) != style.png(one)
 
 
 # figures
 
 
 def test_fingerprint_panels_follow_the_paper_and_wrap_by_family() -> None:
-    figure = plots.fingerprint_panels({g: noise() for g in reversed(paper.GENERATORS)}, title="all")
+    figure = figures.fingerprint_panels({g: noise() for g in reversed(paper.GENERATORS)}, title="all")
     titles = [a.get_title() for a in figure.axes if a.get_title()]
     assert titles == [paper.DISPLAY[g] for g in paper.GENERATORS]
     assert len(figure.axes) == 26
@@ -169,17 +170,17 @@ def test_fingerprint_panels_follow_the_paper_and_wrap_by_family() -> None:
 
 
 def test_fingerprint_panels_small_cases() -> None:
-    figure = plots.fingerprint_panels({"mine": noise()}, power=2, channel="mean", crop=16)
+    figure = figures.fingerprint_panels({"mine": noise()}, power=2, channel="mean", crop=16)
     assert len(figure.axes) == 2 and figure.axes[0].images[0].get_array().shape == (16, 16)
     assert "Fourier, power 2" in texts(figure)
     assert_nothing_cut(figure)
     with pytest.raises(ValueError, match="no fingerprint"):
-        plots.fingerprint_panels({})
+        figures.fingerprint_panels({})
 
 
 def test_gray_panels_state_their_contrast() -> None:
     outputs = {1000: 0.5 + 0.001 * grid(8), 100: 0.5 + 0.01 * noise(), 1: np.full((3, SIDE, SIDE), 0.5)}
-    figure = plots.gray_panels(outputs, title="gray")
+    figure = figures.gray_panels(outputs, title="gray")
     assert [a.get_title() for a in figure.axes if a.get_title()] == ["step 1", "step 100", "step 1000"]
     assert "constant" in texts(figure)
     low, high = np.percentile(outputs[100], [1, 99])
@@ -188,7 +189,7 @@ def test_gray_panels_state_their_contrast() -> None:
 
 
 def test_score_histogram_threshold_is_the_midpoint() -> None:
-    figure = plots.score_histograms(RNG.normal(0, 0.004, 10), RNG.normal(0.013, 0.004, 12), 0.0, 0.013, "SD 1.4")
+    figure = figures.score_histograms(RNG.normal(0, 0.004, 10), RNG.normal(0.013, 0.004, 12), 0.0, 0.013, "SD 1.4")
     axes = figure.axes[0]
     lines = [line for line in axes.lines if len(set(line.get_xdata())) == 1 and line.get_linestyle() == "--"]
     assert lines[0].get_xdata()[0] == pytest.approx(0.0065)
@@ -196,7 +197,7 @@ def test_score_histogram_threshold_is_the_midpoint() -> None:
     assert len(axes.patches) == 2
     assert_nothing_cut(figure)
     with pytest.raises(ValueError, match="both classes"):
-        plots.score_histograms([], [0.1], 0, 1)
+        figures.score_histograms([], [0.1], 0, 1)
 
 
 def test_accuracy_comparison_marks_paper_hollow_and_ours_filled() -> None:
@@ -204,7 +205,7 @@ def test_accuracy_comparison_marks_paper_hollow_and_ours_filled() -> None:
     frame = pd.DataFrame({"generator": paper.GENERATORS, "paper": paper.README_ACCURACY.values()})
     frame["ours"] = [100.0, 85, 100, 95, 50, 65] + [np.nan] * 7
     frame["low"], frame["high"] = frame["ours"] - 15, np.minimum(100, frame["ours"] + 10)
-    figure = plots.accuracy_comparison(frame, "published")
+    figure = figures.accuracy_comparison(frame, "published")
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == [paper.DISPLAY[g] for g in paper.GENERATORS]
     theirs = next(line for line in axes.lines if line.get_label() == "paper")
@@ -214,14 +215,14 @@ def test_accuracy_comparison_marks_paper_hollow_and_ours_filled() -> None:
     assert axes.yaxis_inverted()
     assert_nothing_cut(figure)
     with pytest.raises(ValueError, match="'high', 'low'"):
-        plots.accuracy_comparison(frame.drop(columns=["low", "high"]))
+        figures.accuracy_comparison(frame.drop(columns=["low", "high"]))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(13, 6), (13, 13), (2, 2)])
 def test_heatmap_sizes(rows: int, columns: int) -> None:
     values = RNG.uniform(0, 1, (rows, columns))
     names = paper.GENERATORS
-    figure = plots.matrix_heatmap(values, names[:rows], names[:columns], "AUC", 0, 1, title="m", separators=(6,))
+    figure = figures.matrix_heatmap(values, names[:rows], names[:columns], "AUC", 0, 1, title="m", separators=(6,))
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_xticklabels()] == [paper.DISPLAY[g] for g in names[:columns]]
     assert [t.get_text() for t in axes.texts] == [f"{v:.2f}" for v in values.ravel()]
@@ -236,7 +237,7 @@ def test_heatmap_sizes(rows: int, columns: int) -> None:
 
 
 def test_heatmap_of_fig_h_with_formulas() -> None:
-    figure = plots.matrix_heatmap(
+    figure = figures.matrix_heatmap(
         paper.fig_h(), unit="accuracy (%)", fmt=".1f", vmin=50, vmax=100, separators=(5, 10, 15)
     )
     assert len(figure.axes[0].texts) == 400
@@ -274,50 +275,50 @@ def test_training_agreement_panels() -> None:
     rows = [(d, s, "auc", g, 0.5 + s / 2e4) for d in ("photos", "scenes") for s in (100, 1000) for g in paper.LTIM]
     rows += [(d, s, "psnr", f"σ = {v}", 30.0) for d in ("photos", "scenes") for s in (100, 1000) for v in (5, 10)]
     frame = pd.DataFrame(rows, columns=["denoiser", "step", "quantity", "series", "value"])
-    figure = plots.training_agreement(frame, "agreement")
+    figure = figures.training_agreement(frame, "agreement")
     assert len(figure.axes) == 4 and all(a.get_xscale() == "log" for a in figure.axes)
     assert {"denoiser: photos", "denoiser: scenes", "SD 1.4", "σ = 10", "PSNR (dB)"} <= set(texts(figure))
     assert sum(len(line.get_xdata()) == 2 and line.get_marker() != "None" for line in figure.axes[0].lines) == 6
     assert_nothing_cut(figure)
     with pytest.raises(ValueError, match="series"):
-        plots.training_agreement(frame.drop(columns="series"))
+        figures.training_agreement(frame.drop(columns="series"))
 
 
 def test_denoiser_example_measures_what_it_shows() -> None:
     clean = np.full((3, 32, 32), 0.5)
     error = np.where(RNG.random((3, 32, 32)) < 0.5, -0.1, 0.1)
-    figure = plots.denoiser_example(clean, clean + error, error * 0.9, "σ")
+    figure = figures.denoiser_example(clean, clean + error, error * 0.9, "σ")
     assert {"20.0 dB", "40.0 dB", "reference", "residual"} <= set(texts(figure))
     assert_nothing_cut(figure)
 
 
 def test_evidence_and_pair_and_closeup() -> None:
     pattern = noise()
-    figure = plots.evidence_panels(np.zeros((SIDE, SIDE, 3), np.uint8), 2 * pattern, pattern, "mj", block=8)
+    figure = figures.evidence_panels(np.zeros((SIDE, SIDE, 3), np.uint8), 2 * pattern, pattern, "mj", block=8)
     assert {"ρ = +1.0000", "MJ", "local ρ, 8 px squares"} <= set(texts(figure))
     assert_nothing_cut(figure)
-    pair = plots.pattern_pair(pattern, noise(), ("sd14", "mj"))
+    pair = figures.pattern_pair(pattern, noise(), ("sd14", "mj"))
     assert len(pair.axes) == 4 and [a.get_title() for a in pair.axes] == ["SD 1.4", "", "MJ", ""]
     assert_nothing_cut(pair)
-    assert_nothing_cut(plots.fingerprint_closeup(pattern, "mj", crop=16))
+    assert_nothing_cut(figures.fingerprint_closeup(pattern, "mj", crop=16))
 
 
 def test_image_grid() -> None:
     images = [RNG.integers(0, 256, (16, 20, 3), np.uint8) for _ in range(5)]
-    figure = plots.image_grid(images, [f"image {k}" for k in range(5)], columns=3, title="five")
+    figure = figures.image_grid(images, [f"image {k}" for k in range(5)], columns=3, title="five")
     assert [a.get_title() for a in figure.axes] == [f"image {k}" for k in range(5)]
     np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), images[3])
     assert_nothing_cut(figure)
     with pytest.raises(ValueError, match="no image"):
-        plots.image_grid([])
+        figures.image_grid([])
     with pytest.raises(ValueError, match="5 images but 1 titles"):
-        plots.image_grid(images, ["one"])
+        figures.image_grid(images, ["one"])
 
 
 def test_loss_curve_scale_follows_sign_and_range() -> None:
-    assert plots.loss_curve([20.0, 2.0]).axes[0].get_yscale() == "log"
-    assert plots.loss_curve([2.0, 1.0]).axes[0].get_yscale() == "linear"
-    figure = plots.loss_curve({"a": [1.0, -1.0], "b": [1.0, 0.5]}, "two", window=2)
+    assert figures.loss_curve([20.0, 2.0]).axes[0].get_yscale() == "log"
+    assert figures.loss_curve([2.0, 1.0]).axes[0].get_yscale() == "linear"
+    figure = figures.loss_curve({"a": [1.0, -1.0], "b": [1.0, 0.5]}, "two", window=2)
     assert figure.axes[0].get_yscale() == "linear" and {"a", "b"} <= set(texts(figure))
     smooth = next(line for line in figure.axes[0].lines if line.get_label() == "a")
     np.testing.assert_allclose(smooth.get_ydata(), [1.0, 0.0])
@@ -329,13 +330,13 @@ def test_roc_area_equals_the_rank_statistic_with_ties() -> None:
     false, true = roc_points(real, fake)
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
     assert np.trapezoid(true, false) == pytest.approx(auc(real, fake))
-    figure = plots.roc_curve_plot({"sd14": (real, fake)}, "ROC")
+    figure = figures.roc_curve_plot({"sd14": (real, fake)}, "ROC")
     assert f"SD 1.4, AUC {auc(real, fake):.3f}" in texts(figure)
     assert_nothing_cut(figure)
 
 
 def test_radial_spectrum_one_and_many() -> None:
-    assert len(plots.radial_spectrum(noise()).axes) == 1
-    figure = plots.radial_spectrum({"mj": noise(), "sd14": grid(8)}, "spectra")
+    assert len(figures.radial_spectrum(noise()).axes) == 1
+    figure = figures.radial_spectrum({"mj": noise(), "sd14": grid(8)}, "spectra")
     assert len(figure.axes) == 2 and {"SD 1.4", "MJ", "8 px"} <= set(texts(figure))
     assert_nothing_cut(figure)

@@ -9,15 +9,15 @@ import pytest
 import torch
 from tiny import noise_images, random_dncnn, write_images
 
-from difcore import mean_bias, paper
-from difcore.bias import border_profile
-from difcore.denoisers import LIMIT, Denoiser, FoldedDnCNN, load_denoiser, save_denoiser
+from difcore import paper
 from difcore.experiments.bench import Bench, open_bench
-from difcore.fit import DifPlan
-from difcore.images import centre_crop
-from difcore.mean_bias import STOOD_IN, StandIn
-from difcore.presets import MODES, preset
-from difcore.tensors import to_batch
+from difcore.fingerprints.dif import DifPlan
+from difcore.fingerprints.presets import MODES, preset
+from difcore.images.crops import centre_crop
+from difcore.machine.devices import to_batch
+from difcore.residuals import bias as mean_bias
+from difcore.residuals.bias import STOOD_IN, StandIn, border_profile
+from difcore.residuals.denoisers import LIMIT, Denoiser, FoldedDnCNN, load_denoiser, save_denoiser
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 SIZE, COUNT = 80, 5
@@ -133,7 +133,7 @@ def test_the_key_of_a_mean_changes_with_scenes_and_code(monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(mean_bias, "scene", lambda seed, size: np.zeros((size, size, 3), np.uint8))
         keys.add(mean_bias.key_of(range(2), 16, "w"))
-    monkeypatch.setattr("difcore.residuals.filter_code", lambda: "other code")
+    monkeypatch.setattr("difcore.residuals.sets.filter_code", lambda: "other code")
     keys.add(mean_bias.key_of(range(2), 16, "w"))
     assert len(keys) == 5
 

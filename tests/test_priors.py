@@ -8,10 +8,10 @@ import torch
 from tiny import grid
 from torch import Tensor
 
-from difcore.correlation import ncc
-from difcore.fit import DifPlan, fit_dif
+from difcore.fingerprints.correlation import ncc
+from difcore.fingerprints.dif import DifPlan, fit_dif
+from difcore.fingerprints.priors import IN_CHANNELS, PRIORS, build_prior, parameter_count
 from difcore.paper import TABLE_B
-from difcore.priors import IN_CHANNELS, PRIORS, build_prior, parameter_count
 from difcore.stats import auc
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,23 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from difcore import generators, progan_training
-from difcore.experiments.progan import (
-    adjacent_changes,
-    changes_between,
-    changes_of,
-    images_by_epoch,
-    images_to_learn,
-    output_change,
-    own_plan,
-    progan_claims,
-    train_run,
-    train_shipped,
-)
-from difcore.files import DATA_DIR
-from difcore.folders import FolderError
-from difcore.generators import PROGAN_EPOCHS, PROGAN_FILES, PROGAN_T, PROGANS, progan_checkpoints
-from difcore.progan import (
+from difcore.demo import generators, progan_training
+from difcore.demo.generators import PROGAN_EPOCHS, PROGAN_FILES, PROGAN_T, PROGANS, progan_checkpoints
+from difcore.demo.progan import (
     Critic,
     EqualConv,
     ProGanPlan,
@@ -41,7 +27,7 @@ from difcore.progan import (
     minibatch_spread,
     pixel_norm,
 )
-from difcore.progan_training import (
+from difcore.demo.progan_training import (
     at_growth,
     gradient_penalty,
     progan_rate,
@@ -51,8 +37,22 @@ from difcore.progan_training import (
     train_progan,
     update_average,
 )
-from difcore.progan_widgets import change_by_epoch, epoch_explorer
-from difcore.scenes import STYLES, scene
+from difcore.experiments.train_progan import (
+    adjacent_changes,
+    changes_between,
+    changes_of,
+    images_by_epoch,
+    images_to_learn,
+    output_change,
+    own_plan,
+    progan_claims,
+    train_run,
+    train_shipped,
+)
+from difcore.files import DATA_DIR
+from difcore.images.folders import FolderError
+from difcore.images.scenes import STYLES, scene
+from difcore.widgets.demo_controls import change_by_epoch, epoch_explorer
 
 BUDGET = 25e6  # bytes, all ProGANs together
 TINY = ProGanPlan(

@@ -11,16 +11,18 @@ import pytest
 import torch
 from tiny import gradients, grid, noise_images, random_denoiser, random_dncnn, with_pattern, write_images
 
-from difcore.artefacts import Claim
-from difcore.bias import border_profile
-from difcore.correlation import leave_one_out_decisions, limited
-from difcore.curves import limit_curves
-from difcore.denoiser_training import TrainingPlan, psnr
-from difcore.denoisers import LIMIT, Denoiser, load_denoiser
-from difcore.experiments import training, verdicts
-from difcore.experiments.denoising import agreement_along, agreement_frame, psnr_table, snapshot_denoiser
+from difcore.experiments import denoising as training
+from difcore.experiments import verdicts_general as verdicts
+from difcore.experiments.denoising import (
+    agreement_along,
+    agreement_frame,
+    psnr_table,
+    snapshot_denoiser,
+    train_and_measure,
+    training_images,
+)
 from difcore.experiments.gray import gray_image
-from difcore.experiments.published import (
+from difcore.experiments.published_images import (
     PublishedScores,
     agreement,
     detection_table,
@@ -29,24 +31,31 @@ from difcore.experiments.published import (
     score_frame,
     score_release,
 )
-from difcore.experiments.published_limits import (
+from difcore.experiments.published_parts import (
     LINEAGE,
     OWN,
+    PARTS,
     UNRELATED,
     limits_claims,
     limits_frame,
     limits_table,
+    parts_claims,
+    parts_table,
     score_limits,
+    score_parts,
 )
-from difcore.experiments.published_parts import PARTS, parts_claims, parts_table, score_parts
-from difcore.experiments.training import train_and_measure, training_images
-from difcore.grids import grid_share, periodic_part, zero_mean
-from difcore.images import FolderError, ImageError
-from difcore.matching import FOREIGN_DENOISER
+from difcore.figures.curves import limit_curves
+from difcore.fingerprints.correlation import grid_share, leave_one_out_decisions, periodic_part, zero_mean
+from difcore.fingerprints.detector import FOREIGN_DENOISER
+from difcore.images.crops import FolderError, ImageError
+from difcore.images.scenes import scene
+from difcore.machine.devices import to_batch
 from difcore.paper import GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
-from difcore.scenes import scene
+from difcore.records.artefacts import Claim
+from difcore.residuals.bias import border_profile
+from difcore.residuals.denoiser_training import TrainingPlan, psnr
+from difcore.residuals.denoisers import LIMIT, Denoiser, limited, load_denoiser
 from difcore.stats import auc, balanced_interval
-from difcore.tensors import to_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 HIGHPASS = load_denoiser("highpass")

@@ -10,17 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from difcore.decisions import overall
-from difcore.denoisers import LIMIT, load_denoiser
-from difcore.experiments.judging import detect_images
-from difcore.experiments.published import published_fingerprints
-from difcore.fingerprints import OFFICIAL, Fingerprint
-from difcore.images import list_images
-from difcore.matching import FOREIGN_DENOISER
-from difcore.null import null_of
+from difcore.experiments.published_images import published_fingerprints
+from difcore.fingerprints.bank import detect_images
+from difcore.fingerprints.detector import FOREIGN_DENOISER, OFFICIAL, Fingerprint
+from difcore.fingerprints.null import null_of
+from difcore.fingerprints.published import KINDS, TABLE, published_null, with_null
+from difcore.fingerprints.verdicts import overall
+from difcore.images.crops import list_images
+from difcore.images.release import registry
 from difcore.paper import GENERATORS, WITH_IMAGES
-from difcore.published_null import KINDS, TABLE, published_null, with_null
-from difcore.release import registry
+from difcore.residuals.denoisers import LIMIT, load_denoiser
 
 KIN = {"sd14": {"sd14", "mj"}, "mj": {"sd14", "mj"}}
 

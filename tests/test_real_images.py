@@ -17,13 +17,12 @@ from PIL import Image
 from tiny import textures
 from typer.testing import CliRunner
 
-from difcore import real_images
-from difcore.cli import app
-from difcore.folders import FolderError
-from difcore.images import centre_crop, decode, find_generators
-from difcore.real_images import Source, fetch_real, lay_out, registry
-from difcore.release import FetchError
-from difcore.residuals import sha256_pixels
+from difcore.cli.app import app
+from difcore.images import real_sets as real_images
+from difcore.images.crops import centre_crop, decode, find_generators, sha256_pixels
+from difcore.images.folders import FolderError
+from difcore.images.real_sets import Source, fetch_real, lay_out, registry
+from difcore.images.release import FetchError
 
 COMMIT = "0" * 40
 Site = tuple[str, list[str], Path]

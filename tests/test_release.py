@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from difcore import release
-from difcore.artefacts import NeedsData
-from difcore.release import FetchError, fetch, locate, registry, release_in, verify
+from difcore.images import release
+from difcore.images.release import FetchError, fetch, locate, registry, release_in, verify
+from difcore.records.artefacts import NeedsData
 
 CONTENT = {"checks/sd14/chk_0.pt": b"weights" * 500, "data/sd14/0_real/a.png": b"real", "dncnn/clean_real.npy": b"bias"}
 FILES = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}

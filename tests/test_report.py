@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from difcore.artefacts import Claim, save_artefact
+from difcore.batch.report import build_report, duration, format_column, format_number, format_value, table_html
 from difcore.files import atomic_json
-from difcore.report import build_report, duration, format_column, format_number, format_value, table_html
+from difcore.records.artefacts import Claim, save_artefact
 
 
 class Page(HTMLParser):

@@ -14,11 +14,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tiny import CountingFilter, counting_denoiser, noise_images, random_denoiser, write_images
 
-from difcore import residuals
-from difcore.denoisers import Denoiser, load_denoiser
-from difcore.images import FolderError, ImageError, read_crop
-from difcore.residuals import ResidualSet, residuals_of, sha256_pixels
-from difcore.tensors import to_batch
+from difcore.images.crops import FolderError, ImageError, read_crop, sha256_pixels
+from difcore.machine.devices import to_batch
+from difcore.residuals import sets as residuals
+from difcore.residuals.denoisers import Denoiser, load_denoiser
+from difcore.residuals.sets import ResidualSet, residuals_of
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
-from difcore import methods, restarts
-from difcore.denoisers import load_denoiser
-from difcore.fingerprints import Fingerprint
-from difcore.fit import DifPlan, fit_dif
-from difcore.restarts import chance_of, fit_restarted, hold_out, separation
+from difcore.detectors import methods
+from difcore.fingerprints import dif as restarts
+from difcore.fingerprints.detector import Fingerprint
+from difcore.fingerprints.dif import DifPlan, chance_of, fit_dif, fit_restarted, hold_out, separation
+from difcore.residuals.denoisers import load_denoiser
 
 NOTHING = np.zeros((2, 3, 16, 16), np.float16)
 PATTERN = np.random.default_rng(9).standard_normal((3, 16, 16)).astype(np.float32)

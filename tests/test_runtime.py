@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from difcore import probe, runtime
-from difcore.cache import CacheWarning
-from difcore.cli import app
+from difcore import runtime
+from difcore import runtime as probe
+from difcore.cli.app import app
 from difcore.files import PROJECT_DIR
-from difcore.machine import processor_name
+from difcore.machine.cache import CacheWarning
+from difcore.machine.devices import processor_name
 from difcore.runtime import WORTH_WHILE, Runtime, resolve
 
 Machine = Callable[[bool, float], list[str]]
@@ -165,7 +166,7 @@ def test_a_precision_that_cannot_run_is_one_line_and_exit_2(
     machine(False)
     from PIL import Image
 
-    from difcore.fingerprints import Fingerprint, save_fingerprint
+    from difcore.fingerprints.detector import Fingerprint, save_fingerprint
 
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     known = save_fingerprint(tmp_path / "f.safetensors", Fingerprint(torch.rand(3, 32, 32), 0, 1, "dif", "x"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difcore.scenes import (
+from difcore.images.scenes import (
     STYLES,
     bayer_camera,
     dead_leaves,
@@ -35,7 +35,8 @@ def test_a_scene_is_a_function_of_its_arguments() -> None:
 def test_scenes_share_no_phase_of_the_mosaic(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the lattice of the mosaic would be a fingerprint of all scenes, and any detector could live on it."""
     monkeypatch.setattr(
-        "difcore.scenes.bayer_camera", lambda image, rng, demosaic: np.moveaxis(np.indices(image.shape[:2]), 0, -1) % 2
+        "difcore.images.scenes.bayer_camera",
+        lambda image, rng, demosaic: np.moveaxis(np.indices(image.shape[:2]), 0, -1) % 2,
     )
     phases = [tuple(scene(seed, 16)[0, 0]) for seed in range(32)]
     assert len(set(phases)) == 4 and max(map(phases.count, phases)) < 20

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from difcore.images import centre_crop, decode, list_images
-from difcore.shared_noise import shared_residual
+from difcore.audit.shared_noise import shared_residual
+from difcore.images.crops import centre_crop, decode, list_images
 
 SIDE = 128
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from difcore.artefacts import Claim, claims_table
-from difcore.tables import decimals, show_table, with_intervals
+from difcore.records.artefacts import Claim, claims_table
+from difcore.records.tables import decimals, show_table, with_intervals
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from difcore import denoisers
+from difcore.residuals import denoisers
 
 if not {keep}:
     denoisers.keep_freed_memory = lambda: False

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import textures
 
-from difcore.images import decode, list_images
-from difcore.watermark import (
+from difcore.audit.watermark import (
     MESSAGES,
     alignment_errors,
     find_place,
@@ -21,6 +20,7 @@ from difcore.watermark import (
     vote,
     write_mark,
 )
+from difcore.images.crops import decode, list_images
 
 V1 = MESSAGES["StableDiffusionV1"]
 

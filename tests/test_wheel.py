@@ -18,7 +18,7 @@ import pytest
 from tiny import grid, with_pattern, write_images
 
 from difcore.files import DATA_DIR, PROJECT_DIR, sha256_file
-from difcore.scenes import rendered
+from difcore.images.scenes import rendered
 
 pytestmark = pytest.mark.slow
 BUILT_OF = ("difcore", "data", "pyproject.toml", "README.md", "LICENSE")

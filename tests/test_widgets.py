@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from difcore import widgets
-from difcore.cross_widgets import cross_explorer
-from difcore.notebooks import kernel_settings
-from difcore.progan_widgets import epoch_explorer
+from difcore.batch.notebooks import kernel_settings
+from difcore.widgets import controls as widgets
+from difcore.widgets.crossing import cross_explorer
+from difcore.widgets.demo_controls import epoch_explorer
 
 RNG = np.random.default_rng(1)
 PATTERNS = {name: RNG.standard_normal((3, 32, 32)) for name in ("mj", "sd14")}

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from difcore.denoisers import Denoiser, DnCNN, FoldedDnCNN
 from difcore.files import sha256_bytes
+from difcore.residuals.denoisers import Denoiser, DnCNN, FoldedDnCNN
 
 
 def noise_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""One function per experiment: each returns tidy tables with n, seed, accuracy, AUC and intervals."""
+"""An artefact a file: what is computed for it, its tidy table, its claims."""

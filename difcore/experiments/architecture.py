@@ -6,8 +6,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from difcore.fingerprints.priors import IN_CHANNELS, PRIORS, UNet, build_prior, parameter_count
 from difcore.paper import TABLE_B, Block
-from difcore.priors import IN_CHANNELS, PRIORS, UNet, build_prior, parameter_count
 
 ACTIVATIONS = {nn.LeakyReLU: "Leaky-ReLU"}
 

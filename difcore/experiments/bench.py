@@ -7,16 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from difcore.artefacts import NeedsData, versions
-from difcore.cell_keys import Dependence
-from difcore.classifiers import ClassifierPlan
-from difcore.denoisers import Denoiser, load_denoiser
-from difcore.experiments.demo_sources import demo_names, demo_sources
-from difcore.experiments.pools import Sets, repeats, without_copies
-from difcore.experiments.sources import FAMILIES, Source, folder_sources
-from difcore.fit import DifPlan
+from difcore.detectors.trained import ClassifierPlan
+from difcore.experiments.pools import (
+    FAMILIES,
+    Sets,
+    Source,
+    demo_names,
+    demo_sources,
+    folder_sources,
+    repeats,
+    without_copies,
+)
+from difcore.fingerprints.dif import DifPlan
+from difcore.fingerprints.presets import preset
 from difcore.paper import DISPLAY
-from difcore.presets import preset
+from difcore.records.artefacts import NeedsData, versions
+from difcore.records.cells import Dependence
+from difcore.residuals.denoisers import Denoiser, load_denoiser
 from difcore.runtime import Runtime
 
 RECIPE_TUNED = (
@@ -51,7 +58,7 @@ class Bench:
     tuned : str
         What was chosen by results on these very generators, for their claims.
     mode : str
-        Of ``difcore.presets``, see ``in_mode``.
+        Of ``difcore.fingerprints.presets``, see ``in_mode``.
     """
 
     sources: Mapping[str, Source]
@@ -70,7 +77,7 @@ class Bench:
     mode: str = "ours"
 
     def in_mode(self, mode: str) -> Bench:
-        """The bench with the margin and the F_DnCNN of a mode: "paper" or "ours" (``difcore.presets``).
+        """The bench with the margin and the F_DnCNN of a mode: "paper" or "ours" (``difcore.fingerprints.presets``).
 
         Raises
         ------
@@ -173,7 +180,7 @@ def open_bench(
     Parameters
     ----------
     data_root : path, optional
-        <root>/<generator>/{0_real,1_fake}, see ``difcore.experiments.sources``. Outside the profile "paper" one that
+        <root>/<generator>/{0_real,1_fake}, see ``difcore.experiments.pools``. Outside the profile "paper" one that
         holds no generator (the authors' release alone, say) is taken for none.
     profile : str
         "paper" needs ``data_root``: demo images are not the paper's.

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from difcore.cells import Cell, run_cells
-from difcore.denoisers import load_denoiser
+from difcore.demo.generators import CHILDREN
+from difcore.detectors.methods import FINGERPRINTS, METHODS
 from difcore.experiments.bench import Bench
 from difcore.experiments.detecting import run_table
 from difcore.experiments.pools import Sets, divide
-from difcore.failures import NeedsData, check_results
-from difcore.generators import CHILDREN
-from difcore.methods import FINGERPRINTS, METHODS
+from difcore.files import NeedsData
+from difcore.fingerprints.priors import PRIORS
 from difcore.paper import LOW_SAMPLES, VARIANTS
-from difcore.priors import PRIORS
-from difcore.residuals import residuals_of
+from difcore.records.cells import Cell, run_cells
+from difcore.records.claims import check_results
+from difcore.residuals.denoisers import load_denoiser
+from difcore.residuals.sets import residuals_of
 from difcore.runtime import Runtime
 
 FRAME = 8  # px: width of the border whose share of a pattern is measured

@@ -1,19 +1,28 @@
-"""Tables and matrices of a cross-detection: accuracies and AUC of all pairs, correlations of the fingerprints."""
+"""The figures of the cross-detection notebooks: matrices beside each other, in the paper's order.
+
+Tables and matrices of a cross-detection: accuracies and AUC of all pairs, correlations of the fingerprints.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import ipywidgets
 import numpy as np
 import pandas as pd
 import torch
 
-from difcore.artefacts import NeedsData
-from difcore.correlation import ncc
+from difcore import paper
 from difcore.experiments.cross import Cross
-from difcore.experiments.cross_sources import converged, model_of
-from difcore.matrices import GroupTest, block_means, group_test, parts
+from difcore.experiments.crossing_sources import converged, model_of
+from difcore.figures.heatmaps import MatrixPanel, matrix_panels
+from difcore.figures.style import NotebookFigure
+from difcore.files import NeedsData
+from difcore.fingerprints.correlation import ncc
+from difcore.lineage.matrices import GroupTest, block_means, group_test, parts
 from difcore.stats import as_row, detection
+from difcore.widgets.crossing import cross_explorer
 
 
 def cross_table(cross: Cross) -> pd.DataFrame:
@@ -109,3 +118,44 @@ def score_frame(cross: Cross) -> pd.DataFrame:
             frame = frame.melt(var_name="fingerprint", value_name="score")
             found.append(frame.assign(generator=generator, label=label))
     return pd.concat(found, ignore_index=True)
+
+
+ACCURACY: dict[str, Any] = {"unit": "accuracy (%)", "vmin": 50, "vmax": 100}
+
+
+def halves_figure(matrix: pd.DataFrame, whole: bool = True) -> NotebookFigure:
+    """Cross-detection (or, with ``whole`` False, its symmetric part) beside the asymmetric part; fractions in."""
+    symmetric, asymmetric = parts(100 * matrix)
+    first = MatrixPanel(100 * matrix, "M, cross-detection", **ACCURACY)
+    if not whole:
+        first = MatrixPanel(symmetric, "(M + M′) / 2", **ACCURACY)
+    second = MatrixPanel(asymmetric, "(M − M′) / 2", "points", diverging=True)
+    return matrix_panels([first, second], separators(list(matrix.index)))
+
+
+def beside_the_paper(matrix: pd.DataFrame, label: str) -> NotebookFigure:
+    """Our Fig. H beside the paper's; fractions in."""
+    pair = [MatrixPanel(100 * matrix, f"ours ({label})", **ACCURACY), MatrixPanel(paper.fig_h(), "paper", **ACCURACY)]
+    return matrix_panels(pair, separators(list(matrix.index)))
+
+
+def blocks_beside_the_paper(matrix: pd.DataFrame) -> NotebookFigure:
+    """Means over the converged checkpoints for each pair of models, ours beside the paper's; fractions in."""
+    titles = {"ours, epochs 40, 52, 70": 100 * matrix, "paper, epochs 40, 52, 70": paper.fig_h()}
+    return matrix_panels([MatrixPanel(converged_blocks(m), t, fmt=".1f", **ACCURACY) for t, m in titles.items()])
+
+
+def beside_fig_h(matrix: pd.DataFrame, correlation: pd.DataFrame, title: str) -> NotebookFigure:
+    """Cross-detection (fractions in) beside correlations of fingerprints, which the values give in hundredths."""
+    panels = [
+        MatrixPanel(100 * matrix, "Fig. H: cross-detection", **ACCURACY),
+        MatrixPanel(100 * correlation, title, "100 ρ", vmin=-100, vmax=100, diverging=True, column_title="of"),
+    ]
+    return matrix_panels(panels, separators(list(matrix.index)))
+
+
+def look_around(cross: Cross, matrix: pd.DataFrame, method: str = "dif") -> ipywidgets.VBox:
+    """``cross_explorer`` of a cross-detection; the fingerprints shown are those of ``method`` ("dif" or "marra18")."""
+    patterns = {name: f.pattern.numpy() for name, f in cross.fingerprints[method].items()}
+    look: dict[str, Any] = {"vmin": 50, "vmax": 100, "unit": "accuracy (%)", "fmt": ".0f"}
+    return cross_explorer(matrix, patterns, score_frame(cross), cross.means(), cross.images, **look)

@@ -1,8 +1,12 @@
-"""How strong should the residual filter be? PSNR and agreement with the published fingerprints, along the training."""
+"""Train a residual filter on one's own photographs or on scenes, and measure it beside the shipped ones.
+
+How strong should the residual filter be? PSNR and agreement with the published fingerprints, along the training.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +14,14 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from difcore.bias import border_profile
-from difcore.denoiser_training import mean_residual, psnr
-from difcore.denoisers import LIMIT, Denoiser, DnCNN, FoldedDnCNN
-from difcore.experiments.published import agreement, score_release
+from difcore.experiments.published_images import agreement, score_release
 from difcore.files import DATA_DIR, sha256_bytes, sha256_file
+from difcore.images.crops import ImageError, list_images, read_crop, sha256_pixels
+from difcore.images.scenes import scene
 from difcore.paper import WITH_IMAGES
+from difcore.residuals.bias import border_profile
+from difcore.residuals.denoiser_training import TrainingPlan, export_snapshot, mean_residual, psnr, train_dncnn
+from difcore.residuals.denoisers import LIMIT, SHIPPED, Denoiser, DnCNN, FoldedDnCNN, load_denoiser
 
 SIGMAS = (5, 10, 15)
 RECORDED = DATA_DIR / "denoiser_agreement.csv"
@@ -75,3 +81,77 @@ def agreement_frame(table: pd.DataFrame) -> pd.DataFrame:
         for column, (quantity, name) in series.items()
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class DenoiserRun:
+    """What a training leaves.
+
+    Attributes
+    ----------
+    psnr : DataFrame
+        denoiser, sigma, psnr (dB), n, seed, images.
+    losses : list of float
+        Per step: mean squared error over (10/255)^2.
+    example : (clean, noisy, residual)
+        float32 (3, H, W) each, noise of sigma 10/255.
+    biases, weights : dict
+        F_DnCNN and hash of each filter.
+    """
+
+    psnr: pd.DataFrame
+    losses: list[float]
+    example: tuple[np.ndarray, np.ndarray, np.ndarray]
+    biases: dict[str, np.ndarray]
+    weights: dict[str, str]
+
+
+def training_images(photos: Path | str | None, scenes: int, scene_size: int, seed: int = 0) -> list[np.ndarray]:
+    """All readable images of a folder, or ``scenes`` procedural ones; uint8 (H, W, 3) each.
+
+    Raises
+    ------
+    FolderError, ImageError
+        If the folder holds none that can be read.
+    """
+    if not photos:
+        return [scene(10_000 * (seed + 1) + k, scene_size) for k in range(scenes)]
+    images = []
+    for path in list_images(photos):
+        try:
+            images.append(read_crop(path, None))
+        except ImageError as error:
+            tqdm.write(f"skipped {path.name}: {error}")
+    if not images:
+        raise ImageError(f"no image in {photos} could be read")
+    return images
+
+
+def train_and_measure(
+    images: Sequence[np.ndarray],
+    plan: TrainingPlan,
+    folder: Path | str,
+    bias_size: int = 256,
+    device: str = "cpu",
+    progress: bool = True,
+) -> DenoiserRun:
+    """Train DnCNN-S, store it as ``folder``/dncnn.safetensors, measure its PSNR on held-out scenes beside the shipped.
+
+    Resumes from ``folder``/training/<hash of plan and images>, so that other images or another plan start anew. The
+    scenes of the measurement are none of those ``training_images`` makes.
+    """
+    folder = Path(folder)
+    run = sha256_bytes(repr(plan).encode(), *(sha256_pixels(image).encode() for image in images))
+    training = folder / "training" / run[:12]
+    snapshot = train_dncnn(images, plan, training, (), 50, device, progress)
+    losses = torch.load(training / "checkpoint.pt", map_location="cpu", weights_only=True)["losses"]
+    path = export_snapshot(snapshot, images, folder / "dncnn.safetensors", plan, {"data": "own training"}, bias_size)
+    filters = {"this run": load_denoiser(path)}
+    filters |= {name: load_denoiser(name) for name, shipped in SHIPPED.items() if shipped.is_file()}
+    test = [scene(90_000_000 + k, 96) for k in range(8)]
+    clean = np.moveaxis(test[0], -1, 0).astype(np.float32) / 255
+    noise = np.random.default_rng(plan.seed).standard_normal(clean.shape).astype(np.float32) * 10 / 255
+    residual = filters["this run"].filter(torch.from_numpy(clean + noise)[None])[0].numpy()
+    biases = {name: d.bias.float().numpy() for name, d in filters.items() if d.bias is not None}
+    table = psnr_table(filters, test, plan.seed).assign(images="held-out scenes (demo)")
+    return DenoiserRun(table, losses, (clean, clean + noise, residual), biases, {n: d.hash for n, d in filters.items()})

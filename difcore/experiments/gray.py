@@ -10,10 +10,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from difcore.devices import built, exact, normal_on
-from difcore.grids import grid_share
-from difcore.priors import IN_CHANNELS, build_prior
-from difcore.tensors import channels_last
+from difcore.fingerprints.correlation import grid_share
+from difcore.fingerprints.priors import IN_CHANNELS, build_prior
+from difcore.machine.devices import built, channels_last, exact, normal_on
 
 
 @exact

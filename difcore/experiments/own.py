@@ -16,23 +16,21 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from difcore import methods
-from difcore.classifiers import ClassifierPlan
-from difcore.confounds import Confounds, confounds_of
-from difcore.decisions import FALSE_ALARM
-from difcore.denoisers import Denoiser
+from difcore.audit.findings import look_closer
+from difcore.audit.formats import Confounds, confounds_of
+from difcore.demo.generators import fakes_of
+from difcore.detectors import methods
+from difcore.detectors.trained import ClassifierPlan
 from difcore.experiments.bench import encoding_label
-from difcore.experiments.demo_sources import FAKE_SEED, REAL_SEED, kept_scenes
-from difcore.experiments.folders import HELD_OUT
-from difcore.experiments.pools import Division, divide
-from difcore.experiments.sources import folder_sets
-from difcore.findings import look_closer
-from difcore.fingerprints import Fingerprint, contents
-from difcore.fit import DifPlan
-from difcore.generators import fakes_of
-from difcore.images import Skipped, list_images
-from difcore.names import shown
-from difcore.null import null_of
+from difcore.experiments.own_folders import HELD_OUT
+from difcore.experiments.pools import FAKE_SEED, REAL_SEED, Division, divide, folder_sets, kept_scenes
+from difcore.files import shown
+from difcore.fingerprints.detector import Fingerprint, contents
+from difcore.fingerprints.dif import DifPlan
+from difcore.fingerprints.null import null_of
+from difcore.fingerprints.verdicts import FALSE_ALARM
+from difcore.images.crops import Skipped, list_images
+from difcore.residuals.denoisers import Denoiser
 from difcore.stats import as_row, detection
 
 KINDS = {  # of fingerprints, for their model cards

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from difcore.decisions import FALSE_ALARM, NOT_APPLICABLE, null_warnings
-from difcore.denoisers import LIMIT, Denoiser, load_denoiser
-from difcore.experiments.judging import detect_images
+from difcore.demo.generators import SHIPPED
 from difcore.experiments.own import demo_folders, train_your_own
 from difcore.experiments.pools import MIN_TEST
-from difcore.fingerprints import Fingerprint, load_fingerprint
-from difcore.fit import DifPlan
-from difcore.generators import SHIPPED
-from difcore.images import Skipped, list_images, read_crop
-from difcore.matching import FOREIGN_DENOISER, load_recorded
-from difcore.names import shown
-from difcore.residuals import residuals_of
+from difcore.files import shown
+from difcore.fingerprints.bank import detect_images
+from difcore.fingerprints.detector import FOREIGN_DENOISER, Fingerprint, load_fingerprint, load_recorded
+from difcore.fingerprints.dif import DifPlan
+from difcore.fingerprints.verdicts import FALSE_ALARM, NOT_APPLICABLE, null_warnings
+from difcore.images.crops import Skipped, list_images, read_crop
+from difcore.residuals.denoisers import LIMIT, Denoiser, load_denoiser
+from difcore.residuals.sets import residuals_of
 from difcore.runtime import Runtime
 
 

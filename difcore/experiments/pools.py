@@ -1,18 +1,41 @@
-"""Images of two classes, each picture once, and their division into train and test by content."""
+"""The demo generators as sources of images: scenes are the reals, what the shipped generators make are the fakes.
+
+Scenes are made once and kept beside the residuals, in blocks that notebooks share.
+
+Images of two classes, each picture once, and their division into train and test by content.
+
+Where the images of a detection experiment come from: sources, and those of a folder of generators.
+
+A folder holds <root>/<generator>/{0_real,1_fake} for any generators, or another layout of ``difcore.images.folders``.
+Train and test are drawn from there by the images' content. What lies under a level called test or val, as in
+<generator>/test/0_real, is that class's test images, and all others may be trained on. ``scripts/make_root.py`` makes
+such a folder of links.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
+import joblib
 import numpy as np
 
-from difcore.cells import NotEnough
-from difcore.experiments.folders import draw
-from difcore.images import ImageError, Skipped, through_jpeg
-from difcore.leakage import Trace, check_disjoint_traces, copies, trace
-from difcore.residuals import sha256_pixels
+from difcore.demo import generators
+from difcore.experiments.own_folders import draw
+from difcore.files import atomic_write, sha256_bytes, sha256_file
+from difcore.images.crops import ImageError, Skipped, read_crop, sha256_pixels, through_jpeg
+from difcore.images.folders import GeneratorFolders, list_images, scan_generators
+from difcore.images.leakage import Trace, check_disjoint_traces, copies, trace
+from difcore.images.scenes import rendered, scene
+from difcore.machine.cache import keep, optional_folder, used
+from difcore.paper import DISPLAY, GAN, LTIM, VARIANTS
+from difcore.records.cells import NotEnough
 
 MIN_TEST = 10  # test images of each class below which a cell says that there are too few
 LABELS = ("real", "fake", "test_real", "test_fake")
@@ -152,3 +175,174 @@ def divide(sets: Sets, n_train: int, seed: int, sizes: Sequence[int] = (), max_t
             test = test.take(draw(test.hashes, max_test, 0))
         parts[f"test_{label}"] = test
     return Division(**parts).check()
+
+
+FAMILIES = {"ltim": LTIM, "gan": GAN, "variants": tuple(dict.fromkeys([*VARIANTS.values(), *VARIANTS]))}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One generator: its name, a hash of its images, and how to read them (given a JPEG quality or None)."""
+
+    name: str
+    digest: str
+    load: Callable[[int | None], Sets]
+
+
+def generator_paths(generator: GeneratorFolders) -> dict[str, list[Path]]:
+    """Files of one generator's folders: "real", "fake" and, where there are any, "test_real", "test_fake"."""
+    folders = {label: getattr(generator, label) for label in ("real", "fake", "test_real", "test_fake")}
+    return {
+        label: [path for folder in there for path in list_images(folder)] for label, there in folders.items() if there
+    }
+
+
+def folder_sets(paths: Mapping[str, Sequence[Path]], crop: int, jpeg: int | None) -> Sets:
+    """The centre crops of a generator's images; what cannot be used is in ``skipped``.
+
+    Raises
+    ------
+    ImageError
+        If a class has no usable image.
+    """
+    pools: dict[str, Any] = {}
+    skipped: list[Skipped] = []
+    for label, files in paths.items():
+        images, names = [], []
+        for path in files:
+            try:
+                images.append(read_crop(path, crop))
+                names.append(str(path))
+            except ImageError as error:
+                skipped.append(Skipped(path, str(error)))
+        if not images:
+            raise ImageError(f"none of {len(files)} {label.replace('_', ' ')} images could be used")
+        pools[label] = make_pool(images, names, jpeg)
+    return without_copies(Sets(**pools, skipped=tuple(skipped)))
+
+
+def folder_sources(
+    root: Path | str, wanted: Sequence[str], crop: int, others: bool = True
+) -> tuple[dict[str, Source], dict[str, str]]:
+    """Generators of ``root`` by name in the order of ``wanted``, and why the others of ``wanted`` are absent.
+
+    Parameters
+    ----------
+    others : bool
+        Take generators that no family of the paper names, too.
+
+    Raises
+    ------
+    FolderError
+        If ``root`` is no folder, or not laid out as generators with two classes each.
+    """
+    generators, problems = scan_generators(root)
+    there = {generator.name: generator for generator in generators}
+    known = sorted([*there, *problems])
+    extra = [name for name in known if name not in wanted and name not in DISPLAY] if others else []
+    found, absent = {}, {}
+    for name in (*wanted, *extra):
+        if name not in there:
+            reason = problems.get(name, "not in the data folder").partition(";")[0].replace(f"{Path(root)}/", "")
+            absent[name] = f"absent: {reason}"
+            continue
+        paths = generator_paths(there[name])
+        hashes = [f"{label} {sha256_file(path)}" for label, files in paths.items() for path in files if path.is_file()]
+        digest = sha256_bytes(" ".join(hashes).encode())
+        found[name] = Source(name, digest, partial(folder_sets, paths, crop))
+    return found, absent
+
+
+REAL_SEED, FAKE_SEED, TEST_SEED = 40_000_000, 41_000_000, 500_000  # of demo scenes; nothing is trained on any of them
+BLOCK = 16  # scenes in one file; their first seed is a multiple of it
+
+
+def demo_names(family: str) -> tuple[str, ...]:
+    """The demo generators that stand in for a family.
+
+    Parameters
+    ----------
+    family : {"ltim", "gan", "variants", "decoders", "progans", "progans_t"}
+        Decoders; GANs; parents and children; all decoders and children; 20 checkpoints of Fig. H; models of Fig. F.
+    """
+    if family == "variants":
+        return tuple(dict.fromkeys([*(plan.parent for plan in generators.CHILDREN.values()), *generators.CHILDREN]))
+    return {
+        "ltim": tuple(generators.DECODERS),
+        "gan": tuple(generators.GANS),
+        "decoders": (*generators.DECODERS, *generators.CHILDREN),
+        "progans": generators.progan_checkpoints(),
+        "progans_t": generators.PROGAN_T,
+    }[family]
+
+
+@cache
+def scene_version(style: str, size: int) -> str:
+    """A hash that changes when scenes do."""
+    return sha256_pixels(scene(REAL_SEED, size, style))
+
+
+def kept_block(path: Path, start: int, size: int, style: str) -> np.ndarray:
+    """The scenes of one file, made unless another process has done so; a damaged file counts as none."""
+    with suppress(OSError, ValueError, EOFError):
+        block = np.load(path)
+        if (block.shape, block.dtype) == ((BLOCK, size, size, 3), np.uint8):
+            used(path)
+            return block
+    block = rendered(range(start, start + BLOCK), size, style)
+    keep(partial(atomic_write, path, partial(np.save, arr=block)))
+    return block
+
+
+def kept_scenes(seeds: Sequence[int], size: int, style: str = generators.SOURCE_STYLE) -> np.ndarray:
+    """The scenes of some seeds, uint8 (n, size, size, 3), made once.
+
+    Blocks are made in random order, so that processes that need the same ones share the work.
+    """
+    folder = optional_folder("scenes")
+    if folder is None:
+        return rendered(seeds, size, style)
+    folder /= f"{style}-{size}-{scene_version(style, size)[:12]}"
+    tasks = [(folder / f"{start}.npy", start, size, style) for start in {seed // BLOCK * BLOCK for seed in seeds}]
+    missing = [task for task in tasks if not task[0].is_file()]
+    random.Random(os.getpid()).shuffle(missing)
+    jobs = min(joblib.cpu_count(), max(1, len(missing)))
+    made = joblib.Parallel(n_jobs=jobs)(joblib.delayed(kept_block)(*task) for task in missing)
+    blocks = {task[1]: block for task, block in zip(missing, made, strict=True)}
+    blocks |= {task[1]: kept_block(*task) for task in tasks if task[1] not in blocks}
+    return np.stack([blocks[seed // BLOCK * BLOCK][seed % BLOCK] for seed in seeds])
+
+
+def demo_sets(name: str, style: str, size: int, train: int, test: int, jpeg: int | None) -> Sets:
+    """``train`` and ``test`` images of each class from disjoint seeds; the reals are scenes of ``style``.
+
+    Generators of one style share them, and latents or scenes that fakes are made of.
+    """
+    pools: dict[str, Any] = {}
+    for prefix, n, shift in (("", train, 0), ("test_", test, TEST_SEED)):
+        reals, fakes = (range(first + shift, first + shift + n) for first in (REAL_SEED, FAKE_SEED))
+        for label, images, names in (
+            ("real", kept_scenes(reals, size, style), [f"{style} scene {seed}" for seed in reals]),
+            ("fake", generators.fakes_of(name, fakes, size, scenes_of=kept_scenes), [f"{name} {k}" for k in fakes]),
+        ):
+            pools[f"{prefix}{label}"] = make_pool(images, names, jpeg)
+    return without_copies(Sets(**pools))
+
+
+def demo_sources(names: Sequence[str], size: int, train: int, test: int) -> tuple[dict[str, Source], dict[str, str]]:
+    """Demo generators by name, and why the others are absent (weights that are not there).
+
+    The reals are scenes of ``difcore.demo.generators.real_style``.
+    """
+    found, absent = {}, {}
+    for name in names:
+        try:
+            weights = sha256_file(generators.weights_path(name))
+        except FileNotFoundError:
+            absent[name] = "absent: its weights are not shipped"
+            continue
+        style, source = generators.real_style(name), generators.read_facts(name)["plan"].get("source")
+        versions = [scene_version(used, size) for used in (style, source) if used]
+        digest = sha256_bytes(f"{name} {weights} {versions} {size} {train} {test}".encode())
+        found[name] = Source(name, digest, partial(demo_sets, name, style, size, train, test))
+    return found, absent

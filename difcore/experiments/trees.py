@@ -1,4 +1,7 @@
-"""Family trees: of the published fingerprints, of decoders and their children, of ProGANs over their training."""
+"""Family trees: of the published fingerprints, of decoders and their children, of ProGANs over their training.
+
+Family trees of models that were cross-detected: fingerprints that tell models from each other, not from reals.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,73 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
-from difcore.artefacts import Claim, NeedsData
-from difcore.denoisers import Denoiser
+from difcore.demo.generators import CHILDREN, DECODERS
 from difcore.experiments.bench import Bench
-from difcore.experiments.cross import Cross, cross
-from difcore.experiments.cross_sources import converged, model_of
-from difcore.experiments.kin import (
-    cross_evidence,
-    decoder_truth,
-    founders_of,
-    kin_evidence,
-)
-from difcore.experiments.published import score_release
-from difcore.experiments.verdicts import LIMIT_TUNED
+from difcore.experiments.cross import Cross, cross, scores_of
+from difcore.experiments.crossing_sources import converged, model_of
+from difcore.experiments.published_images import score_release
+from difcore.experiments.verdicts_general import LIMIT_TUNED
 from difcore.experiments.verdicts_lineage import edge_claim
-from difcore.lineage import EdgeScores, Evidence, Pair, direction_share, edge_scores, evidence, family
+from difcore.images.release import locate
+from difcore.lineage.families import (
+    EdgeScores,
+    Evidence,
+    Pair,
+    direction_share,
+    edge_scores,
+    evidence,
+    family,
+    first_ancestors,
+)
 from difcore.paper import VARIANTS, WITH_IMAGES
-from difcore.release import locate
+from difcore.records.artefacts import Claim, NeedsData
+from difcore.residuals.denoisers import Denoiser
+
+FLOOR = 1e-3  # of the mean power: what a frequency without any is taken to hold
+
+
+def kin_patterns(cross: Cross) -> Tensor:
+    """What sets each model apart from all of them, whitened: (G, 3, H, W).
+
+    F_A,i minus the mean of all F_A, divided by the power spectrum of real residuals frequency by frequency: the
+    matched filter for a known pattern in noise of that spectrum. Low frequencies, where scenes differ most from each
+    other, count least.
+    """
+    means = np.stack([cross.fingerprints["marra18"][name].pattern.numpy() for name in cross.names])
+    power = cross.power + FLOOR * cross.power.mean()
+    filtered = np.fft.ifft2(np.fft.fft2(means - means.mean(0)) / power)
+    return torch.from_numpy(np.real(filtered).astype(np.float32))
+
+
+def kin_evidence(cross: Cross, draws: int = 1000, seed: int = 0) -> Evidence:
+    """``lineage.families.evidence`` of these patterns; the background of each model is all models' test images."""
+    _, fake = scores_of(kin_patterns(cross), cross.fits)
+    scores = [x.double().numpy() for x in fake]
+    everything = np.concatenate(scores, axis=1)
+    owners = np.repeat(np.arange(len(scores)), [x.shape[1] for x in scores])
+    return evidence(cross.names, [everything] * len(scores), scores, draws, seed, owners=owners)
+
+
+def cross_evidence(cross: Cross, draws: int = 1000, seed: int = 0) -> Evidence:
+    """The same of the DIF fingerprints against real images: plain cross-detection."""
+    real, fake = ([x.double().numpy() for x in part] for part in (cross.real, cross.fake))
+    return evidence(cross.names, real, fake, draws, seed)
+
+
+def decoder_truth(names: tuple[str, ...]) -> tuple[list[Pair], list[Pair]]:
+    """(first ancestor, descendant) and (parent, child) pairs among the demo decoders."""
+    parents = {child: plan.parent for child, plan in CHILDREN.items() if child in names}
+    first = [(root, child) for child, root in first_ancestors(parents).items() if root in names]
+    return first, [(parent, child) for child, parent in parents.items() if parent in names]
+
+
+def founders_of(names: tuple[str, ...]) -> list[str]:
+    """The demo decoders that are nobody's children."""
+    return [name for name in names if name in DECODERS]
+
 
 TREES_TUNED = "the models' scenes and the trees' evidence were chosen by what these trees show on these models"
 
@@ -40,7 +92,7 @@ class Tree:
         Above its figure; what its edges are judged by.
     found : Evidence
     edges : DataFrame
-        As ``difcore.lineage.family``.
+        As ``difcore.lineage.families.family``.
     true : list of (parent, child)
         Empty where ``groups`` say what is true.
     directed : bool

@@ -12,11 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from difcore.artefacts import Claim
-from difcore.cells import OK
-from difcore.experiments.detecting import good
-from difcore.experiments.summaries import ENOUGH, MEAN, matrix, mean_of, paired_gap
-from difcore.experiments.verdicts import (
+from difcore.experiments.detecting import ENOUGH, MEAN, good, matrix, mean_of, paired_gap
+from difcore.experiments.verdicts_general import (
     FINDS,
     area_of,
     decide,
@@ -27,8 +24,6 @@ from difcore.experiments.verdicts import (
     judge_near,
     percent,
 )
-from difcore.failures import over_cells
-from difcore.inference import Estimate, page_trend, sum_estimate, two_sided
 from difcore.paper import (
     CLAIMS,
     DISPLAY,
@@ -42,6 +37,10 @@ from difcore.paper import (
     TABLE_C_U1_LOSS,
     label,
 )
+from difcore.records.artefacts import Claim
+from difcore.records.cells import OK
+from difcore.records.claims import over_cells
+from difcore.stats import Estimate, page_trend, sum_estimate, two_sided
 
 HIGH_PASS, DNCNN = "Gaussian high-pass", "DnCNN"
 DRAWS_OF_A_SPREAD = 5  # below, distances from the median are those of two or three draws, and say nothing

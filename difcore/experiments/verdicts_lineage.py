@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from difcore.artefacts import Claim
-from difcore.experiments.cross_sources import converged
 from difcore.experiments.cross_tables import asymmetry, converged_blocks, runs_of
-from difcore.experiments.verdicts import decide, judge_above, percent
-from difcore.inference import SURE, Estimate, jackknife, share_estimate, t_estimate, two_sided
-from difcore.lineage import EdgeScores
-from difcore.matrices import GroupTest, group_test, matrix_permutation, parts, rank_correlation
+from difcore.experiments.crossing_sources import converged
+from difcore.experiments.verdicts_general import decide, judge_above, percent
+from difcore.lineage.families import EdgeScores
+from difcore.lineage.matrices import GroupTest, group_test, matrix_permutation, parts, rank_correlation
 from difcore.paper import fig_h
+from difcore.records.artefacts import Claim
+from difcore.stats import SURE, Estimate, jackknife, share_estimate, t_estimate, two_sided
 
 DIAGONAL = 0.97  # "approximately 99": what the demo is asked for
 UNRELATED = 0.65  # mean accuracy up to which cross-detection counts as low; the paper's Fig. H has 62 between models

@@ -1,0 +1,1 @@
+"""What stands in for data that cannot be shipped: scenes, small generators, ProGANs, and their training."""

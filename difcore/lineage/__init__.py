@@ -1,0 +1,1 @@
+"""From cross-detection to families of models: kinship with confidence, block means, permutation tests."""

@@ -1,0 +1,1 @@
+"""What the machine offers: devices and tensors, the fused convolution, and the cache of what was computed once."""

@@ -1,0 +1,170 @@
+"""Cells that failed: what a table of them says, and what that does to the claims drawn from it.
+
+A cell that lacks data ("too few images", "absent: ...") has not failed. One that failed, for any other reason, fails
+its notebook: after the table, the figures and the record of what there is were written, or at once if nothing is.
+
+The paper's statements beside our measurements of them, with a verdict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any
+
+import pandas as pd
+
+from difcore.files import NeedsData
+
+VERDICTS = ("holds", "does not hold", "undecided", "consistent", "not comparable")
+TUNED = "tuned on this data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One statement of the paper beside our measurement of it.
+
+    Attributes
+    ----------
+    text : str
+        The statement, in a sentence.
+    paper, ours : str, number or None
+        The published value and ours, in the units ``text`` names; None where there is no value.
+    verdict : str
+        "holds" or "does not hold": decided by the data. "undecided": they allow both. "consistent": they do not
+        contradict it, which with few images is not much. "not comparable": nothing to compare.
+    why : str
+        The reason for the verdict; required unless it is "holds".
+    p : float, optional
+        Of the test that decided, two-sided: claims of one notebook that have one are corrected together
+        (``experiments.verdicts.corrected``).
+    tuned : str
+        What was chosen on the very data that the claim is measured on; the verdict then says so.
+    open : {"undecided", "consistent"}
+        The verdict where ``p`` does not decide.
+
+    Raises
+    ------
+    ValueError
+        For an unknown verdict, or one other than "holds" without a reason.
+    """
+
+    text: str
+    paper: str | float | None
+    ours: str | float | None
+    verdict: str
+    why: str = ""
+    p: float | None = None
+    tuned: str = ""
+    open: str = "undecided"
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"verdict {self.verdict!r} is none of {', '.join(VERDICTS)}")
+        if self.verdict != "holds" and not self.why:
+            raise ValueError(f"verdict {self.verdict!r} needs a reason (why=...)")
+
+    def record(self) -> dict[str, Any]:
+        """What is kept and shown of it; without ``p`` and ``tuned`` where it has none."""
+        always = {key: getattr(self, key) for key in ("text", "paper", "ours", "verdict", "why")}
+        return always | {key: value for key in ("p", "tuned") if (value := getattr(self, key)) not in (None, "")}
+
+
+def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """The claims as a table with columns claim, paper, ours, verdict, why; one row each.
+
+    Beside the verdict stands that something was tuned on the data, in the reason what.
+    """
+    columns = ["claim", "paper", "ours", "verdict", "why"]
+    table = pd.DataFrame([claim.record() | {"claim": claim.text} for claim in claims], columns=columns)
+    tuned = [claim.tuned for claim in claims]
+    table["verdict"] += [f" ({TUNED})" if what else "" for what in tuned]
+    table["why"] = ["; ".join(filter(None, pair)) for pair in zip(table["why"], tuned, strict=True)]
+    return table
+
+
+OK = "ok"
+FAILED = "failed: "
+LINE = re.compile(r"^\d+ of \d+ cells failed: .*$", re.MULTILINE)
+
+
+class CellsFailed(RuntimeError):
+    """Cells of a notebook's grid failed; the message counts them and gives the first one's reason."""
+
+
+def failure_of(tables: Iterable[pd.DataFrame]) -> str:
+    """ "3 of 30 cells failed: RuntimeError: ..." of the table in which most did; empty where none did.
+
+    Parameters
+    ----------
+    tables : iterable of DataFrame
+        Those without a column ``status`` are of no account.
+    """
+    lines = {}
+    for table in tables:
+        if "status" not in table:
+            continue
+        statuses = table["status"].astype(str)
+        causes = statuses[statuses.str.startswith(FAILED)].str.removeprefix(FAILED)
+        if len(causes):
+            others = causes.nunique() - 1
+            more = f" (and {others} other reason{'s' if others > 1 else ''})" if others else ""
+            lines[len(causes)] = f"{len(causes)} of {len(table)} cells failed: {one_line(causes.iloc[0])}{more}"
+    return lines[max(lines)] if lines else ""
+
+
+def one_line(text: str, longest: int = 300) -> str:
+    """``text`` without line breaks, cut where it is too long for a line."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= longest else f"{joined[: longest - 1]}…"
+
+
+def check_results(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, if any of its cells came to a result.
+
+    Raises
+    ------
+    CellsFailed
+        If none did and one failed: nothing that follows would say why.
+    NeedsData
+        If none did because all lack data.
+    """
+    if (table["status"] == OK).any() if len(table) else True:
+        return table
+    if line := failure_of([table]):
+        raise CellsFailed(line)
+    raise NeedsData("; ".join(dict.fromkeys(table["status"].astype(str))))
+
+
+def qualified(claims: Iterable[Claim], reason: str) -> list[Claim]:
+    """The claims, not comparable for ``reason``, if there is one: half a grid decides nothing."""
+    if not reason:
+        return list(claims)
+    return [
+        claim if reason in claim.why else dataclasses.replace(
+            claim, verdict="not comparable", p=None, why="; ".join(part for part in (reason, claim.why) if part)
+        )
+        for claim in claims
+    ]  # fmt: skip
+
+
+def over_cells(claims_of: Callable[..., list[Claim]]) -> Callable[..., list[Claim]]:
+    """Decorator of functions that judge tables of cells: with failed cells they give claims that say so.
+
+    Where the half that is left cannot even be read, there is one claim that says that.
+    """
+
+    @wraps(claims_of)
+    def judged(*arguments: Any, **named: Any) -> list[Claim]:
+        tables = [value for value in (*arguments, *named.values()) if isinstance(value, pd.DataFrame)]
+        reason = failure_of(tables)
+        try:
+            return qualified(claims_of(*arguments, **named), reason)
+        except (LookupError, ValueError, AttributeError):
+            if not reason:
+                raise
+            return [Claim("What this notebook claims", None, None, "not comparable", reason)]
+
+    return judged

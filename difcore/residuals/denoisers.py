@@ -1,0 +1,260 @@
+"""Residual filters f_D: DnCNN-S and the Gaussian high-pass, their weights and their bias F_DnCNN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from difcore.files import DATA_DIR, atomic_safetensors, read_safetensors, sha256_bytes
+from difcore.machine.convolution import conv_relu
+from difcore.machine.devices import keep_freed_memory, mixed, true_float32
+from difcore.residuals.bias import SUFFIX, bias_for_size, mean_bias, tell_stand_in
+
+PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
+NOISE_UNIT = 10 / 255  # the network's output 1.0 stands for this much noise: the middle of sigma in [5, 15]
+SHIPPED = {
+    "photos": DATA_DIR / "dncnn_photos.safetensors",
+    "photos-long": DATA_DIR / "dncnn_photos_long.safetensors",
+    "scenes": DATA_DIR / "dncnn_scenes.safetensors",
+}
+DEFAULT_DENOISER = "photos"
+LIMIT = (
+    0.4  # of residuals, in root mean squares of their image: notebook 03's table "limits", benchmarks/real_generators
+)
+
+
+class DnCNN(nn.Module):
+    """DnCNN-S: 17 convolutions 3x3 with 64 features that estimate the noise in an image.
+
+    conv+ReLU, 15 x (conv+BN+ReLU), conv; no convolution has a bias (supplement A.2 and the official code).
+    Input and output are scaled inside (x - 1/2 in, units of 10/255 out): the same family of functions as the
+    paper's, but one that a CPU can train.
+
+    ``depth`` and ``features`` are 17 and 64 in the paper; smaller ones are for tests.
+    """
+
+    def __init__(self, depth: int = 17, features: int = 64) -> None:
+        super().__init__()
+
+        def conv(c_in: int, c_out: int) -> nn.Conv2d:
+            return nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+
+        layers: list[nn.Module] = [conv(3, features), nn.ReLU()]
+        for _ in range(depth - 2):
+            layers += [conv(features, features), nn.BatchNorm2d(features), nn.ReLU()]
+        self.first = nn.Sequential(*layers[:2])
+        self.middle = nn.Sequential(*layers[2:])
+        self.last = conv(features, 3)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.orthogonal_(module.weight, gain=2**0.5)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor, autocast: bool = False) -> Tensor:
+        """Noise estimate, same shape and units as ``x`` (B, 3, H, W) in [0, 1].
+
+        ``autocast`` runs the 15 middle layers in bfloat16; the two that touch pixels stay in float32, because
+        8 bits of mantissa are as coarse as the 8-bit image itself.
+        """
+        h = self.first(x - 0.5)
+        with mixed(x.device, autocast):
+            h = self.middle(h)
+        return self.last(h.float()) * NOISE_UNIT
+
+
+class FoldedDnCNN:
+    """A trained DnCNN made fast for inference: batch-norm folded into the convolutions, channels-last, fused ReLU.
+
+    Computes what ``DnCNN.eval()`` does, up to rounding. Maps (B, 3, H, W) in [0, 1] to the noise estimate.
+    """
+
+    def __init__(self, model: DnCNN, device: str = "cpu", bfloat16: bool = False) -> None:
+        layers = [*model.first, *model.middle, model.last]
+        if device == "cpu":
+            keep_freed_memory()
+        self.bfloat16 = bfloat16
+        self.layers: list[tuple[Tensor, Tensor | None]] = []
+        for layer, follower in zip(layers, [*layers[1:], nn.Identity()], strict=True):
+            if not isinstance(layer, nn.Conv2d):
+                continue
+            weight, bias = layer.weight.detach(), None
+            if isinstance(follower, nn.BatchNorm2d):
+                norm = follower
+                assert norm.running_mean is not None and norm.running_var is not None
+                weight, bias = fuse_conv_bn_weights(
+                    weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+            weight = weight.detach().to(device, memory_format=torch.channels_last)
+            self.layers.append((weight, None if bias is None else bias.detach().to(device)))
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        h = (x - 0.5).contiguous(memory_format=torch.channels_last)
+        last = len(self.layers) - 1
+        for k, (weight, bias) in enumerate(self.layers):
+            if self.bfloat16 and 0 < k < last:  # the layers that touch pixels keep float32, as in training
+                h, weight = h.bfloat16(), weight.bfloat16()
+                bias = None if bias is None else bias.bfloat16()
+            elif self.bfloat16:
+                h = h.float()
+            h = conv_relu(h, weight, bias) if k < last else F.conv2d(h, weight, bias, padding=1)
+        return h * NOISE_UNIT
+
+
+def gaussian_high_pass(x: Tensor, sigma: float = 1.0) -> Tensor:
+    """X - blur(X), the reference filter of Tab. A; reflecting borders, kernel cut at 3 sigma.
+
+    The paper does not give sigma; 1 px is ours.
+    """
+    radius = max(1, round(3 * sigma))
+    t = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-(t**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
+    blurred = F.pad(x, (radius,) * 4, mode="reflect")
+    blurred = F.conv2d(F.conv2d(blurred, kernel, groups=x.shape[1]), kernel.mT, groups=x.shape[1])
+    return x - blurred
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A residual filter with its bias: calling it gives R = f_D(X) - F_D (supplement, equation 1).
+
+    Attributes
+    ----------
+    filter : callable
+        Maps (B, 3, H, W) float32 in [0, 1] to the same shape.
+    bias : Tensor (3, S, S) or None
+        F_DnCNN: mean residual of the filter's own training set. None only for filters that have none by design.
+    hash : str
+        SHA-256 of what determines the residuals; part of the cache's key.
+    metadata : mapping
+        Data, steps, seed, PSNR of the training.
+    pad : int
+        px of zeros added before the filter and cut after it.
+    limit : float or None
+        Residuals are held within so many root mean squares of their image (``correlation.limited``). None: left as
+        they are, as in the paper.
+    twin : str
+        ``hash`` of the same filter in the other precision: its residuals differ by rounding alone.
+    """
+
+    name: str
+    filter: Callable[[Tensor], Tensor]
+    bias: Tensor | None
+    hash: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    pad: int = PAD
+    device: str = "cpu"
+    limit: float | None = None
+    twin: str = ""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Residuals (B, 3, H, W) of images ``x`` (B, 3, H, W) in [0, 1], in the images' units.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` is not a batch of RGB images.
+        """
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"expected images of shape (B, 3, H, W), got {tuple(x.shape)}")
+        p, (height, width) = self.pad, x.shape[2:]
+        with true_float32(self.device):
+            out = self.filter(F.pad(x.to(self.device), (p,) * 4))[:, :, p : p + height, p : p + width]
+        out = out if self.bias is None else out - bias_for_size(self.bias, height, width)
+        return out if self.limit is None else limited(out, self.limit)
+
+
+def save_denoiser(path: Path | str, model: DnCNN, bias: Tensor, metadata: Mapping[str, Any]) -> Path:
+    """Write weights (float32), F_DnCNN (float16) and metadata as safetensors."""
+    tensors = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    shape = {"depth": len(model.middle) // 3 + 2, "features": model.last.in_channels}
+    return atomic_safetensors(path, {**tensors, "bias": bias.half()}, {**metadata, **shape, "kind": "dncnn"})
+
+
+def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
+    """Model in eval mode, F_DnCNN (3, S, S) and metadata of a file written by ``save_denoiser``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, or is not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no denoiser weights at {path}")
+    try:
+        tensors, metadata = read_safetensors(path)
+        bias = tensors.pop("bias").float()
+        model = DnCNN(metadata["depth"], metadata["features"])
+        state = model.state_dict()
+        model.load_state_dict({**{k: v for k, v in state.items() if k.endswith("num_batches_tracked")}, **tensors})
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a difcore denoiser: {error}") from error
+    return model.eval(), bias, metadata
+
+
+def load_denoiser(
+    name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False, limit: float | None = None
+) -> Denoiser:
+    """The denoiser shipped under a name (``SHIPPED``), the ``"highpass"``, or the one stored in a file.
+
+    ``device`` and ``bfloat16``, which runs the 15 middle layers in bfloat16, come from ``difcore.runtime.resolve``.
+    Residuals differ by rounding, so they are cached apart. ``limit`` (``LIMIT`` for people's own images and for
+    published fingerprints) is that of ``Denoiser``; None gives the paper's residuals. A name that ends in ":mean"
+    takes the plain mean of the training images as F_DnCNN, where they are here (``difcore.residuals.bias``);
+    ``metadata["bias"]`` says what was taken, and a warning if it is not that.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is no denoiser.
+    """
+    held = b"" if limit is None else f"limit {limit}".encode()
+    if name == "highpass":
+        digest = sha256_bytes(b"highpass-sigma-1.0", held)
+        return Denoiser("highpass", gaussian_high_pass, None, digest, pad=0, device=device, limit=limit)
+    base = str(name).removesuffix(SUFFIX)
+    path = SHIPPED.get(base, Path(base))
+    model, bias, metadata = read_dncnn(path)
+    if str(name) != base:
+        unbiased = Denoiser("", FoldedDnCNN(model, device), None, "", device=device)
+        weights = sha256_bytes(*(value.numpy().tobytes() for _, value in sorted(model.state_dict().items())))
+        bias, metadata["bias"] = mean_bias(unbiased, bias, weights, metadata)
+        tell_stand_in(str(name), metadata["bias"])
+    values = [bias, *(value for _, value in sorted(model.state_dict().items()))]
+    content = [value.numpy().tobytes() for value in values]
+    digest, twin = (
+        sha256_bytes(*content, b"bfloat16" if rounded else b"", held) for rounded in (bfloat16, not bfloat16)
+    )
+    label = (base if base in SHIPPED else path.stem) + str(name)[len(base) :]
+    filter_ = FoldedDnCNN(model, device, bfloat16)
+    return Denoiser(label, filter_, bias.to(device), digest, metadata, device=device, limit=limit, twin=twin)
+
+
+def limited(x: Tensor, limit: float) -> Tensor:
+    """Each sample with its values held within ``limit`` times its root mean square: (N, ...) to (N, ...).
+
+    x -> min(max(x, -c s), c s) with s = sqrt(mean x^2). A residual has heavy tails: edges that the filter took for
+    noise, a hundred times a fingerprint's strength. Their products dominate the variance of a correlation and carry
+    nothing of the fingerprint; a limiter before the correlator is the robust detector of a weak known pattern in such
+    noise (Huber's). Small c tends to the correlation with the sign of x, c -> infinity to the plain one.
+
+    Raises
+    ------
+    ValueError
+        If ``limit`` is not positive.
+    """
+    if not limit > 0:
+        raise ValueError(f"a limit must be positive, got {limit}")
+    bound = limit * x.float().square().mean(tuple(range(1, x.ndim)), keepdim=True).sqrt().to(x.dtype)
+    return torch.clamp(x, -bound, bound)

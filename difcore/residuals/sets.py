@@ -1,0 +1,235 @@
+"""Residuals of many images: decoded, denoised once, kept on disk under their pixels' hash, returned as one array."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from difcore.files import atomic_write, sha256_bytes
+from difcore.images.crops import ImageError, Skipped, check_quality, list_images, read_crop, sha256_pixels, through_jpeg
+from difcore.machine.cache import Keeper, made_folder, optional_folder, used
+from difcore.machine.devices import to_batch
+from difcore.machine.source_digest import code_digest
+from difcore.residuals.denoisers import Denoiser, load_denoiser
+
+PIXELS_PER_CALL = {"cpu": 256**2, "cuda": 32 * 256**2}  # a CPU is fastest when a layer's activations stay in cache
+DECODERS = {"cuda": 8}  # threads; elsewhere two, since filtering keeps the cores busy
+IN_MEMORY = 2**28  # bytes; a larger array of residuals is backed by a file that the system may page out
+
+Source = Path | str | Sequence[Path] | np.ndarray
+
+
+@dataclass(frozen=True)
+class ResidualSet:
+    """Residuals of a set of images.
+
+    Attributes
+    ----------
+    values : ndarray (N, 3, crop, crop) float16
+        In the images' units (1 = full range); a memory-mapped file when large.
+    names : tuple of str
+        File path, or index in the array given.
+    hashes : tuple of str
+        ``sha256_pixels`` of each native crop, before any re-encoding: the same pixels under other bytes (metadata
+        removed, saved anew without loss) are the same image.
+    skipped : tuple of Skipped
+        Images left out, each with its reason.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    hashes: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, index: Sequence[int] | np.ndarray | slice) -> ResidualSet:
+        """The images at ``index``, in that order; nothing skipped is carried along."""
+        chosen = np.arange(len(self))[np.asarray(index, int) if isinstance(index, Sequence) else index]
+        names = tuple(self.names[i] for i in chosen)
+        return ResidualSet(self.values[chosen], names, tuple(self.hashes[i] for i in chosen))
+
+
+def residuals_of(
+    source: Source,
+    denoiser: Denoiser,
+    crop: int = 256,
+    jpeg: int | None = None,
+    cache: Path | str | bool = True,
+    progress: bool = False,
+) -> ResidualSet:
+    """Residuals R = f_D(X) - F_D of the centre crops of images (supplement, equation 1).
+
+    The same pixels are denoised at most once per denoiser, in this run or any other that shares the cache; a run that
+    is killed loses the image it was at. Files are decoded each time: what a decoder makes of them is in the key.
+
+    Parameters
+    ----------
+    source : folder, list of files, or uint8 array (N, H, W, 3)
+    denoiser : Denoiser
+    crop : int
+        Side of the centre crop of native pixels.
+    jpeg : int or None
+        Re-encode each crop as JPEG of this quality first: the format-matched control.
+    cache : bool or path
+        True: difcore's cache, as far as it can be written and its limit allows. False: nothing is kept.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    ResidualSet
+        Unreadable and too small images are in ``skipped``, not in ``values``.
+
+    Raises
+    ------
+    FolderError
+        If ``source`` is a folder without images.
+    ValueError
+        If ``source`` is an array of another shape or type.
+    ImageError
+        If not one image is usable: the message counts and names the reasons.
+    """
+    check_quality(jpeg)
+    root = optional_folder("residuals") if cache is True else Path(cache) if cache else None
+    keeper = Keeper(limited=cache is True)
+    if isinstance(source, np.ndarray) and (source.ndim != 4 or source.shape[3] != 3 or source.dtype != np.uint8):
+        raise ValueError(f"expected uint8 images (N, H, W, 3), got {source.dtype} {source.shape}")
+    if isinstance(source, str | Path):
+        source = list_images(source)
+    total, kept = len(source), 0
+    values = allocate((total, 3, crop, crop))
+    names: list[str] = []
+    hashes: list[str] = []
+    skipped: list[Skipped] = []
+    pending: list[tuple[int, Path | None, np.ndarray]] = []
+    per_call = max(1, PIXELS_PER_CALL.get(denoiser.device.split(":")[0], 256**2) // crop**2)
+    bar = tqdm(total=total, desc=f"residuals ({denoiser.name})", disable=not progress)
+    slots: dict[str, int] = {}
+    copies: list[tuple[int, int]] = []
+    for k, native in enumerate(decoded(source, crop, denoiser.device)):
+        bar.update()
+        name = str(k if isinstance(source, np.ndarray) else Path(source[k]))
+        if isinstance(native, Exception):
+            skipped.append(Skipped(Path(name), str(native)))
+            continue
+        content = sha256_pixels(native)
+        if content in slots:
+            copies.append((kept, slots[content]))
+        else:
+            filtered = native if jpeg is None else through_jpeg(native, jpeg)
+            stored = root / stored_name(sha256_pixels(filtered), denoiser) if root else None
+            known = read_stored(stored, crop)
+            if known is not None:
+                values[kept] = known
+            else:
+                pending.append((kept, stored, filtered))
+        slots.setdefault(content, kept)
+        names.append(name)
+        hashes.append(content)
+        kept += 1
+        if len(pending) == per_call:
+            flush(pending, values, denoiser, keeper)
+    flush(pending, values, denoiser, keeper)
+    for slot, original in copies:
+        values[slot] = values[original]
+    bar.close()
+    keeper.close()
+    if not kept:
+        reasons = "; ".join(sorted({s.reason for s in skipped})[:3])
+        raise ImageError(f"none of {total} images could be used ({reasons})")
+    return ResidualSet(values[:kept], tuple(names), tuple(hashes), tuple(skipped))
+
+
+def decoded(source: Sequence[Path] | np.ndarray, crop: int, device: str) -> Iterator[np.ndarray | Exception]:
+    """The centre crop of each image, or why there is none, in order. Threads read files ahead of what is filtered."""
+
+    def attempt(item: Path | np.ndarray) -> np.ndarray | Exception:
+        try:
+            return read_crop(item, crop)
+        except (ImageError, OSError) as error:
+            return error
+
+    if isinstance(source, np.ndarray):
+        yield from map(attempt, source)
+        return
+    threads = min(DECODERS.get(device.split(":")[0], 2), os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[np.ndarray | Exception]] = deque()
+        for path in source:
+            ahead.append(pool.submit(attempt, Path(path)))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def stored_name(pixels: str, denoiser: Denoiser) -> str:
+    """Place of a residual in the cache: the hashes of the pixels that were filtered, of the filter and of its code.
+
+    Nothing else determines its values; where the crop was cut and who decoded or re-encoded it shows in the pixels.
+    """
+    kind = "" if denoiser.device == "cpu" else f"-{denoiser.device.partition(':')[0]}"  # other devices round otherwise
+    return f"{denoiser.hash[:16]}-{filter_code()}{kind}/{pixels[:2]}/{pixels}.npy"
+
+
+@cache
+def filter_code() -> str:
+    """What the filters' arithmetic depends on besides weights: their code and torch's version, as a short hash."""
+    return sha256_bytes(f"{code_digest(load_denoiser)} {torch.__version__}".encode())[:8]
+
+
+def read_stored(path: Path | None, crop: int) -> np.ndarray | None:
+    """A cached residual, or None if there is none of the right shape (a damaged file counts as none)."""
+    if path is None:
+        return None
+    with suppress(OSError, ValueError, EOFError):
+        values = np.load(path, mmap_mode="r")
+        if values.shape == (3, crop, crop):
+            used(path)
+            return values
+    return None
+
+
+def flush(
+    pending: list[tuple[int, Path | None, np.ndarray]], values: np.ndarray, denoiser: Denoiser, keeper: Keeper
+) -> None:
+    """Denoise what is pending, put it in its slots, keep it on disk, empty the list."""
+    if not pending:
+        return
+    out = denoiser(to_batch(np.stack([image for _, _, image in pending]), denoiser.device)).half().cpu().numpy()
+    for (slot, stored, _), residual in zip(pending, out, strict=True):
+        values[slot] = residual
+        if stored is not None:
+            keeper.keep(partial(atomic_write, stored, partial(np.save, arr=residual)), residual.nbytes)
+    pending.clear()
+
+
+def allocate(shape: tuple[int, ...]) -> np.ndarray:
+    """A float16 array: in memory if small, else in a nameless temporary file that goes with the array."""
+    size = int(np.prod(shape, dtype=np.int64)) * 2
+    if size <= IN_MEMORY:
+        return np.empty(shape, np.float16)
+    with scratch_file() as stream:
+        stream.truncate(size)
+        return np.memmap(stream, np.float16, "r+", shape=shape)
+
+
+def scratch_file() -> IO[bytes]:
+    """A nameless temporary file, in the cache if that can be written: the system's folder may lie in memory."""
+    with suppress(OSError):
+        return tempfile.TemporaryFile(dir=made_folder("residuals"))
+    return tempfile.TemporaryFile()

@@ -1,0 +1,1 @@
+"""Controls over figures: change a value, see the figure again."""
