@@ -2,4 +2,5 @@
 
 from difcore.cli.app import app
 
-app(prog_name="difcore")
+if __name__ == "__main__":
+    app(prog_name="difcore")
