@@ -92,9 +92,13 @@ def run(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait while another run writes to the same outputs; else that is an error.")
     ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Write docs/: the gallery and a page per notebook, from these outputs.")
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Run the notebooks of a profile and write outputs/<profile>/index.html."""
+    from difcore.batch.gallery import write_gallery
     from difcore.batch.run import parse_grid, profile_name, run_batch
     from difcore.files import PROJECT_DIR
 
@@ -107,6 +111,9 @@ def run(
     selected, values = [*(only or []), *(names or [])], parse_grid([entry for entry in grid or [] if entry != "full"])
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         code = run_batch(profile, selected, jobs, data_root, force, values, full=full, wait=wait)
+    if publish and not code:
+        outputs = PROJECT_DIR / "outputs" / profile_name(profile, full)
+        write_gallery(outputs, PROJECT_DIR / "notebooks", PROJECT_DIR / "docs")
     if as_json:
         summary = PROJECT_DIR / "outputs" / profile_name(profile, full) / "summary.json"
         document = {"command": "run", "exit_code": code, **json.loads(summary.read_text(encoding="utf-8"))}
