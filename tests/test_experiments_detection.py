@@ -17,6 +17,7 @@ from difcore.experiments import comparisons
 from difcore.experiments import verdicts_detection as verdicts
 from difcore.experiments.architecture import architecture_table, detail_table, read_blocks
 from difcore.experiments.bench import Bench, open_bench, seeds_from
+from difcore.experiments.claiming import corrected, judge_best, judge_gap, judge_near
 from difcore.experiments.detecting import bars, good, matrix, mean_of, over_seeds, paired_gap
 from difcore.experiments.pools import (
     MIN_TEST,
@@ -29,7 +30,6 @@ from difcore.experiments.pools import (
     make_pool,
     without_copies,
 )
-from difcore.experiments.verdicts_general import corrected, judge_best, judge_gap, judge_near
 from difcore.files import PROJECT_DIR
 from difcore.fingerprints.priors import UNet
 from difcore.images import leakage

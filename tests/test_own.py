@@ -13,8 +13,7 @@ from tiny import grid, noise_images, with_pattern, write_images
 
 from difcore.detectors import methods
 from difcore.experiments.own import OwnFingerprint, demo_folders, model_card, train_or_show, train_your_own
-from difcore.experiments.own_detection import detect_or_show, detect_your_own
-from difcore.experiments.verdicts_general import detect_claims
+from difcore.experiments.own_detection import detect_claims, detect_or_show, detect_your_own
 from difcore.fingerprints.detector import save_fingerprint
 from difcore.fingerprints.dif import DifPlan
 from difcore.records.cells import NotEnough

@@ -12,20 +12,26 @@ import torch
 from tiny import gradients, grid, noise_images, random_denoiser, random_dncnn, with_pattern, write_images
 
 from difcore.experiments import denoising as training
-from difcore.experiments import verdicts_general as verdicts
+from difcore.experiments.claiming import corrected
 from difcore.experiments.denoising import (
     agreement_along,
     agreement_frame,
+    denoiser_claims,
     psnr_table,
     snapshot_denoiser,
     train_and_measure,
     training_images,
 )
-from difcore.experiments.gray import gray_image
+from difcore.experiments.gray import gray_claims, gray_image
 from difcore.experiments.published_images import (
     PublishedScores,
     agreement,
+    detection_claims,
+    detection_figure_frame,
     detection_table,
+    fingerprint_claims,
+    fingerprint_table,
+    lineage_claims,
     lineage_tables,
     published_fingerprints,
     score_frame,
@@ -44,6 +50,7 @@ from difcore.experiments.published_parts import (
     score_limits,
     score_parts,
 )
+from difcore.experiments.start_here import demo_claims
 from difcore.figures.curves import limit_curves
 from difcore.fingerprints.correlation import grid_share, leave_one_out_decisions, periodic_part, zero_mean
 from difcore.fingerprints.detector import FOREIGN_DENOISER
@@ -500,21 +507,21 @@ def verdict(claims: list[Claim], part: str) -> str:
 def test_lineage_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
     table, correlation = lineage_tables(scores)
     table = table.assign(n_real=10, n_fake=10)
-    claims = verdicts.lineage_claims(table, correlation)
+    claims = lineage_claims(table, correlation)
     assert verdict(claims, "MJ's fingerprint detects SD 1.4's") == "holds"
     assert verdict(claims, "SD 1.4's fingerprint detects MJ's") == "holds"
     assert verdict(claims, "does not show the lineage") == "does not hold"  # it was planted in the patterns
     weak = table.assign(auc=table.auc.where(table.fingerprint.isin(WITH_IMAGES), 0.5))
-    assert verdict(verdicts.lineage_claims(weak, correlation), "GAN fingerprints") == "consistent"
+    assert verdict(lineage_claims(weak, correlation), "GAN fingerprints") == "consistent"
     some = weak.assign(auc=weak.auc.where(weak.fingerprint != "biggan", 0.8))
-    assert verdict(verdicts.lineage_claims(some, correlation), "GAN fingerprints") == "consistent"  # of 10 + 10
+    assert verdict(lineage_claims(some, correlation), "GAN fingerprints") == "consistent"  # of 10 + 10
     strong = weak.assign(auc=weak.auc.where(weak.fingerprint != "biggan", 1.0))
-    assert verdict(verdicts.lineage_claims(strong, correlation), "GAN fingerprints") == "does not hold"
-    found = [c for c in verdicts.lineage_claims(some.assign(n_real=100, n_fake=100), correlation) if "GAN" in c.text]
+    assert verdict(lineage_claims(strong, correlation), "GAN fingerprints") == "does not hold"
+    found = [c for c in lineage_claims(some.assign(n_real=100, n_fake=100), correlation) if "GAN" in c.text]
     assert found[0].verdict == "does not hold" and "BigGAN on MJ" in found[0].why
     pair = (table.fingerprint == "mj") & (table.images == "sd14")
     for value, expected in ((0.65, "undecided"), (0.1, "does not hold")):
-        claims = verdicts.lineage_claims(table.assign(auc=table.auc.mask(pair, value)), correlation)
+        claims = lineage_claims(table.assign(auc=table.auc.mask(pair, value)), correlation)
         assert verdict(claims, "MJ's fingerprint detects SD 1.4's") == expected
         assert verdict(claims, "SD 1.4's fingerprint detects MJ's") == "holds"
     # A rank of 2 to 3 of 78 pairs is still one that a random pair has in less than 5 % of the cases.
@@ -522,32 +529,32 @@ def test_lineage_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
         pairs = [("glide", "sd21"), ("dalle_2", "glide"), ("biggan", "progan"), ("dalle_2", "sd21")][:others]
         higher = [(a, b) in pairs for a, b in zip(correlation.a, correlation.b, strict=True)]
         hidden = correlation.assign(ncc=correlation.ncc.mask(higher, 0.99))
-        assert verdict(verdicts.lineage_claims(table, hidden), "does not show the lineage") == expected
+        assert verdict(lineage_claims(table, hidden), "does not show the lineage") == expected
 
 
 def test_detection_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
     native = detection_table({"native": scores})
     near = native.assign(accuracy_real=native.paper_accuracy / 100, accuracy_fake=native.paper_accuracy / 100)
     near["accuracy"] = near.accuracy_real
-    claims = verdicts.detection_claims(near)
+    claims = detection_claims(near)
     assert len(claims) == 13  # no control without another encoding
     assert verdict(claims, "GLIDE:") == "consistent" and verdict(claims, "BigGAN:") == "not comparable"
     assert "n = 6: any accuracy from" in next(c.why for c in claims if "GLIDE" in c.text)
     many = near.assign(accuracy_fake=near.accuracy_fake - 0.2, n_real=200, n_fake=200)
-    assert verdict(verdicts.detection_claims(many), "GLIDE:") == "does not hold"
+    assert verdict(detection_claims(many), "GLIDE:") == "does not hold"
     # One of six that is off by chance alone is put right by the correction.
     off = near.assign(n_real=60, n_fake=60, accuracy_fake=near.accuracy_fake.mask(near.generator == "glide", 0.78))
-    found = verdicts.detection_claims(off)
-    assert verdict(found, "GLIDE:") == "does not hold" and verdict(verdicts.corrected(found), "GLIDE:") == "consistent"
+    found = detection_claims(off)
+    assert verdict(found, "GLIDE:") == "does not hold" and verdict(corrected(found), "GLIDE:") == "consistent"
     control = near.assign(encoding="JPEG q95")
-    assert verdict(verdicts.detection_claims(pd.concat([near, control])), "file format") == "holds"
+    assert verdict(detection_claims(pd.concat([near, control])), "file format") == "holds"
     lower = control.assign(auc=control.auc.where(control.generator != "mj", 0.1))
-    assert verdict(verdicts.detection_claims(pd.concat([near, lower])), "file format") == "undecided"
+    assert verdict(detection_claims(pd.concat([near, lower])), "file format") == "undecided"
     lower = control.assign(auc=[0.6, 0.5, 0.55, 0.6, 0.5, 0.45])
-    claims = verdicts.detection_claims(pd.concat([near, lower]))
+    claims = detection_claims(pd.concat([near, lower]))
     assert verdict(claims, "file format") == "does not hold" and "MJ" in claims[-1].why
     near = native
-    frame = verdicts.detection_figure_frame(near)
+    frame = detection_figure_frame(near)
     assert list(frame.generator) == list(GENERATORS) and (frame.ours[:6] == 100).all() and frame.ours[6:].isna().all()
     assert dict(zip(frame.generator, frame.paper, strict=True)) == README_ACCURACY
 
@@ -559,7 +566,7 @@ def gray_table(share: float, *losses: float, faint: float = 1.0) -> pd.DataFrame
 
 def test_gray_verdicts_turn_with_the_data() -> None:
     def found(*values: float, faint: float = 1.0) -> list[str]:
-        return [c.verdict for c in verdicts.gray_claims(gray_table(*values, faint=faint), 64)]
+        return [c.verdict for c in gray_claims(gray_table(*values, faint=faint), 64)]
 
     assert found(50, 0.05, 0.01) == ["holds", "holds"]
     assert found(5, 0.05, 0.01) == ["does not hold", "does not hold"]
@@ -568,14 +575,14 @@ def test_gray_verdicts_turn_with_the_data() -> None:
 
 
 def test_fingerprint_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
-    table = verdicts.fingerprint_table(scores.fingerprints)
+    table = fingerprint_table(scores.fingerprints)
     assert list(table.generator) == list(GENERATORS) and (table["size"] == 256).all()
     np.testing.assert_allclose(table.grid_8_over_noise, 256**2 / 64, rtol=1e-4)  # a planted grid of 8 px
-    assert verdicts.fingerprint_claims(table)[0].verdict == "holds"
+    assert fingerprint_claims(table)[0].verdict == "holds"
     columns = [c for c in table.columns if c.startswith("grid_")]
     flat = table.copy()
     flat.loc[flat.generator == "glide", columns] = 1.0
-    claim = verdicts.fingerprint_claims(flat)[0]
+    claim = fingerprint_claims(flat)[0]
     assert claim.verdict == "does not hold" and "GLIDE" in claim.why and claim.ours == "12 of 13"
 
 
@@ -592,12 +599,12 @@ def test_denoiser_verdicts_turn_with_the_data(areas: tuple[float, ...], expected
     steps = range(1, len(areas) + 1)
     table = pd.DataFrame({"denoiser": "photos", "step": steps, "mean_auc": areas, "psnr_10": [20.0 + k for k in steps]})
     shuffled = table.sample(frac=1, random_state=1)
-    assert [c.verdict for c in verdicts.denoiser_claims(shuffled)] == [expected]
+    assert [c.verdict for c in denoiser_claims(shuffled)] == [expected]
 
 
 def test_demo_results_are_never_called_the_papers() -> None:
     row = {"accuracy": 1.0, "accuracy_low": 0.9, "accuracy_high": 1.0, "auc": 1.0, "auc_low": 0.9, "auc_high": 1.0}
     table = pd.DataFrame({"method": ["DIF", "Marra18"], "n_train": 8, "n_real": 7, "n_fake": 6, **row})
-    claims = verdicts.demo_claims(table)
+    claims = demo_claims(table)
     assert all(c.verdict == "not comparable" and "demo data" in c.why for c in claims)
     assert claims[0].ours == "100.0 % [90.0, 100.0], AUC 1.000 [0.900, 1.000], n = 7+6"

@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
+from difcore.experiments.claiming import decide
 from difcore.experiments.published_images import agreement, score_release
 from difcore.files import DATA_DIR, sha256_bytes, sha256_file
 from difcore.images.crops import ImageError, list_images, read_crop, sha256_pixels
 from difcore.images.scenes import scene
 from difcore.paper import WITH_IMAGES
+from difcore.records.artefacts import Claim
 from difcore.residuals.bias import border_profile
 from difcore.residuals.denoiser_training import TrainingPlan, export_snapshot, mean_residual, psnr, train_dncnn
 from difcore.residuals.denoisers import LIMIT, SHIPPED, Denoiser, DnCNN, FoldedDnCNN, load_denoiser
@@ -155,3 +158,28 @@ def train_and_measure(
     biases = {name: d.bias.float().numpy() for name, d in filters.items() if d.bias is not None}
     table = psnr_table(filters, test, plan.seed).assign(images="held-out scenes (demo)")
     return DenoiserRun(table, losses, (clean, clean + noise, residual), biases, {n: d.hash for n, d in filters.items()})
+
+
+def denoiser_claims(table: pd.DataFrame) -> list[Claim]:
+    """Of ``05_train_denoiser``: training raises PSNR; agreement with the published fingerprints need not rise."""
+    claims = []
+    for label, rows in table.groupby("denoiser", sort=False):
+        rows = rows.sort_values("step")
+        best = rows.loc[rows.mean_auc.idxmax()]
+        last = rows.iloc[-1]
+        trend = spearmanr(rows.psnr_10, rows.mean_auc) if len(rows) > 2 else None
+        rho, p = (float(trend.statistic), float(trend.pvalue)) if trend else (np.nan, 1.0)
+        claims.append(
+            decide(
+                f"{label}: a stronger filter agrees better with the published fingerprints",
+                "not tested (weights trained for 2000 epochs, not public)",
+                f"rank correlation of PSNR and mean AUC {rho:+.2f} over {len(rows)} snapshots; mean AUC "
+                f"{best.mean_auc:.3f} at step {best.step} ({best.psnr_10:.1f} dB at sigma 10), "
+                f"{last.mean_auc:.3f} at step {last.step} ({last.psnr_10:.1f} dB)",
+                rho > 0,
+                1.0 if np.isnan(p) else p,
+                "the agreement falls as the PSNR rises",
+                "the snapshots",
+            )
+        )
+    return claims

@@ -10,9 +10,11 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from difcore.experiments.claiming import judge
 from difcore.fingerprints.correlation import grid_share
 from difcore.fingerprints.priors import IN_CHANNELS, build_prior
 from difcore.machine.devices import built, channels_last, exact, normal_on
+from difcore.records.artefacts import Claim
 
 
 @exact
@@ -72,3 +74,30 @@ def gray_image(
             shares = {f"grid_period_{p}": grid_share(outputs[step], p) for p in (2, 4, 8, 16)}
             rows.append({"step": step, "loss": loss.item(), **shares, "seed": seed})
     return pd.DataFrame(rows), outputs
+
+
+def gray_claims(table: pd.DataFrame, size: int) -> list[Claim]:
+    """Of ``01_gray_image``: the output's grid is far stronger than chance, and stays as the loss falls."""
+    table = table.sort_values("step")
+    first, last = table.iloc[0], table.iloc[-1]
+    periods = [int(c.rsplit("_", 1)[1]) for c in table.columns if c.startswith("grid_period_")]
+    excess = {p: last[f"grid_period_{p}"] / (p * p / size**2) for p in periods}
+    strongest = max(excess, key=lambda p: excess[p])
+    share = table[f"grid_period_{strongest}"]
+    return [
+        judge(
+            "An architecture with up-sampling leaves a grid although its target is plain gray",
+            "seen as peaks in Fourier space",
+            f"grid of period {strongest} px holds {excess[strongest]:.0f} times white noise's share",
+            excess[strongest] > 10,
+            "no period stands out ten-fold",
+        ),
+        judge(
+            "The pattern remains while the output approaches gray",
+            "visible at every epoch shown",
+            f"loss {first.loss:.2g} to {last.loss:.2g}, share of period {strongest}: {share.min():.3f} to "
+            f"{share.max():.3f} over {len(table)} steps",
+            bool(share.min() > 10 * strongest**2 / size**2 and (table.loss.diff().dropna() < 0).all()),
+            "at some step the grid is as faint as noise, or the loss did not fall",
+        ),
+    ]

@@ -9,19 +9,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from difcore.demo.generators import SHIPPED
+from difcore.experiments.claiming import decide, judge_above, percent
 from difcore.experiments.own import demo_folders, train_your_own
 from difcore.experiments.pools import MIN_TEST
 from difcore.files import shown
 from difcore.fingerprints.bank import detect_images
 from difcore.fingerprints.detector import FOREIGN_DENOISER, Fingerprint, load_fingerprint, load_recorded
 from difcore.fingerprints.dif import DifPlan
-from difcore.fingerprints.verdicts import FALSE_ALARM, NOT_APPLICABLE, null_warnings
+from difcore.fingerprints.verdicts import FALSE_ALARM, GENERATED, NOT_APPLICABLE, null_warnings
 from difcore.images.crops import Skipped, list_images, read_crop
+from difcore.records.artefacts import Claim
 from difcore.residuals.denoisers import LIMIT, Denoiser, load_denoiser
 from difcore.residuals.sets import residuals_of
 from difcore.runtime import Runtime
+from difcore.stats import (
+    share_estimate,
+    wilson,
+)
 
 
 @dataclass(frozen=True)
@@ -160,3 +167,48 @@ def detect_or_show(
 def weights_exist(generator: str) -> bool:
     """Whether a demo generator is shipped."""
     return SHIPPED.get(generator, Path(generator)).is_file()
+
+
+def detect_claims(table: pd.DataFrame, data: str, rate: float = FALSE_ALARM) -> list[Claim]:
+    """Of ``19_detect_your_own``, where names tell what made an image: how often the best match is right; false alarms.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As ``decisions.judge``; file names begin with the fingerprint's name, or with "real".
+    rate : float
+        Of false alarms, that it was judged at.
+    """
+    table = table[table["verdict"] != NOT_APPLICABLE]
+    table = table.assign(origin=table["image"].str.rsplit("_", n=1).str[0])
+    return [naming_claim(table, data), alarm_claim(table, data, rate)]
+
+
+def naming_claim(table: pd.DataFrame, data: str) -> Claim:
+    """The best match names the generator of a generated image more often than chance, one in so many fingerprints."""
+    text = f"The best match names the generator, more often than chance (on {data})"
+    told = "cross-detection of unrelated models is low (S C.3)"
+    names = set(table["fingerprint"])
+    fakes = table[~table["image"].duplicated() & table["origin"].isin(names)]
+    if not len(fakes):
+        return Claim(text, told, None, "not comparable", "no file's name says which of the generators made it")
+    right = int((fakes["fingerprint"] == fakes["origin"]).sum())
+    share = share_estimate(right / len(fakes), len(fakes), f"{len(fakes)} fakes")
+    ours = f"{right} of {len(fakes)} fakes named rightly, {percent(share.value, *share.interval)}"
+    if len(names) < 2:
+        return Claim(text, told, ours, "not comparable", "with one fingerprint there is nothing to choose from")
+    chance = 1 / len(names)
+    return judge_above(text, told, ours, share, chance, f"no more often than chance, {percent(chance)}")
+
+
+def alarm_claim(table: pd.DataFrame, data: str, rate: float) -> Claim:
+    """Real images are called generated at the stated rate at most: binomial, two-sided."""
+    text = f"Real images are called generated in no more than {percent(rate)} of cases (on {data})"
+    told = "no rate is stated"
+    reals = table[(table["origin"] == "real") & table["p_holm"].notna()]  # without a null nothing can be called so
+    n, claimed = reals["image"].nunique(), reals.loc[reals["verdict"] == GENERATED, "image"].nunique()
+    if not n:
+        return Claim(text, told, None, "not comparable", "no file's name says that it is real, or there is no null")
+    ours = f"{claimed} of {n} reals, {percent(claimed / n, *wilson(claimed, n))}"
+    p = float(binomtest(claimed, n, rate).pvalue)
+    return decide(text, told, ours, claimed <= rate * n, p, "more often than stated", f"{n} reals", "consistent")

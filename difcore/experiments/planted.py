@@ -14,8 +14,8 @@ from PIL import Image
 
 from difcore.audit.findings import Audit, Finding, audit_classes
 from difcore.audit.watermark import MESSAGES, write_mark
+from difcore.experiments.claiming import judge
 from difcore.experiments.own import demo_folders
-from difcore.experiments.verdicts_general import judge
 from difcore.images.crops import list_images, read_crop
 from difcore.images.decoding import ImageError
 from difcore.records.claims import Claim

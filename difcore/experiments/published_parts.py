@@ -21,14 +21,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from difcore.experiments.claiming import CHANCE, area_of, judge_above, judge_best, silent_claim
 from difcore.experiments.published_images import (
+    LIMIT_TUNED,
     RELATED,
     PublishedScores,
     lineage_tables,
     published_fingerprints,
     release_residuals,
 )
-from difcore.experiments.verdicts_general import CHANCE, LIMIT_TUNED, area_of, judge_above, judge_best, silent_claim
 from difcore.fingerprints.correlation import FLAT, Array, chunks, ncc, periodic_part, zero_mean
 from difcore.machine.devices import as_tensor
 from difcore.paper import DISPLAY, GAN, WITH_IMAGES

@@ -18,7 +18,7 @@ from difcore.demo import generators
 from difcore.demo.gans import GanPlan
 from difcore.demo.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, child_of, train_decoder, train_gan
 from difcore.demo.generators import CHILDREN, DECODERS, GANS, SHIPPED, generate
-from difcore.experiments.verdicts_general import judge
+from difcore.experiments.claiming import judge
 from difcore.files import atomic_write, sha256_bytes
 from difcore.images.scenes import rendered
 from difcore.records.artefacts import Claim

@@ -15,8 +15,8 @@ from difcore.demo import generators
 from difcore.demo.generators import PROGAN_EPOCHS, PROGAN_FILES, PROGAN_T, PROGANS
 from difcore.demo.progan import ProGanPlan, ProGenerator
 from difcore.demo.progan_training import train_progan
+from difcore.experiments.claiming import decide
 from difcore.experiments.train_generators import describe, training_scenes
-from difcore.experiments.verdicts_general import decide
 from difcore.files import sha256_bytes
 from difcore.images.crops import ImageError, Skipped, read_crop, skip_report
 from difcore.images.folders import is_image, list_images

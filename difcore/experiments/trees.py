@@ -18,8 +18,7 @@ from difcore.demo.generators import CHILDREN, DECODERS
 from difcore.experiments.bench import Bench
 from difcore.experiments.cross import Cross, cross, scores_of
 from difcore.experiments.crossing_sources import converged, model_of
-from difcore.experiments.published_images import score_release
-from difcore.experiments.verdicts_general import LIMIT_TUNED
+from difcore.experiments.published_images import LIMIT_TUNED, score_release
 from difcore.experiments.verdicts_lineage import edge_claim
 from difcore.images.release import locate
 from difcore.lineage.families import (

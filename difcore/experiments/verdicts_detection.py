@@ -12,8 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from difcore.experiments.detecting import ENOUGH, MEAN, good, matrix, mean_of, paired_gap
-from difcore.experiments.verdicts_general import (
+from difcore.experiments.claiming import (
     FINDS,
     area_of,
     decide,
@@ -24,6 +23,7 @@ from difcore.experiments.verdicts_general import (
     judge_near,
     percent,
 )
+from difcore.experiments.detecting import ENOUGH, MEAN, good, matrix, mean_of, paired_gap
 from difcore.paper import (
     CLAIMS,
     DISPLAY,

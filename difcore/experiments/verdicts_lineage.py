@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from difcore.experiments.claiming import decide, judge_above, percent
 from difcore.experiments.cross_tables import asymmetry, converged_blocks, runs_of
 from difcore.experiments.crossing_sources import converged
-from difcore.experiments.verdicts_general import decide, judge_above, percent
 from difcore.lineage.families import EdgeScores
 from difcore.lineage.matrices import GroupTest, group_test, matrix_permutation, parts, rank_correlation
 from difcore.paper import fig_h

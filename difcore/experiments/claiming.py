@@ -1,0 +1,140 @@
+"""How a claim is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from difcore.records.artefacts import Claim
+from difcore.stats import (
+    SURE,
+    Estimate,
+    auc_estimate,
+    holm,
+)
+
+
+def judge(text: str, paper: str | float | None, ours: str | float | None, holds: bool, otherwise: str) -> Claim:
+    """A claim that holds, or does not for the reason ``otherwise``."""
+    return Claim(text, paper, ours, "holds" if holds else "does not hold", "" if holds else otherwise)
+
+
+def decide(
+    text: str, paper: str | float | None, ours: str | float | None, holds: bool, p: float, otherwise: str,
+    basis: str = "", open_: str = "undecided",
+) -> Claim:  # fmt: skip
+    """A claim that a test decides: ``holds``, or not for the reason ``otherwise``, if ``p`` (two-sided) is small.
+
+    Otherwise the data allow both: the verdict is ``open_``, whatever the mean says. ``basis``: what the test is over.
+    """
+    claim = replace(judge(text, paper, ours, holds, otherwise), p=p, open=open_)
+    over = f" over {basis}" if basis else ""
+    return claim if p <= SURE else replace(claim, verdict=open_, why=f"p = {p:.2g}{over}: either way is possible")
+
+
+def judge_above(
+    text: str, paper: str | float | None, ours: str | float | None, found: Estimate, bar: float, otherwise: str,
+    open_: str = "undecided",
+) -> Claim:  # fmt: skip
+    """A claim that an estimate is above ``bar``; open if its interval includes the bar."""
+    return decide(text, paper, ours, found.value > bar, found.p(bar), otherwise, found.basis, open_)
+
+
+def judge_gap(text: str, paper: str | float | None, ours: str | float | None, gap: Estimate, otherwise: str) -> Claim:
+    """A claim that a gap is above 0; undecided if its interval includes 0."""
+    return judge_above(text, paper, ours, gap, 0.0, otherwise)
+
+
+def judge_best(
+    text: str, paper: str | float | None, ours: str | float | None, gaps: Sequence[Estimate], otherwise: str
+) -> Claim:
+    """A claim that all of ``gaps`` are above 0: as sure as the least sure of them; denied by any that is below.
+
+    To hold, each has to be shown, so the largest p-value counts (Berger 1982); to fail, one is enough of several that
+    were looked at, so the smallest is taken times their number.
+    """
+    wrong = [gap for gap in gaps if not gap.value > 0]
+    if not wrong:
+        least = max(gaps, key=lambda gap: gap.p(0))
+        return decide(text, paper, ours, True, least.p(0), otherwise, least.basis)
+    worst = min(wrong, key=lambda gap: gap.p(0))
+    return decide(text, paper, ours, False, min(1.0, len(gaps) * worst.p(0)), otherwise, worst.basis)
+
+
+def judge_near(
+    text: str, paper: str | float | None, ours: str | float | None, found: Estimate, target: float, within: float,
+    otherwise: str,
+) -> Claim:  # fmt: skip
+    """A claim that an estimate is within a distance of ``target``: its whole interval is, or is not, or neither."""
+    near = abs(found.value - target) <= within
+    p = max(found.p(target - within), found.p(target + within))  # inside both ends, or outside the nearer one
+    return decide(text, paper, ours, near, p, otherwise, found.basis)
+
+
+def corrected(claims: Sequence[Claim], tuned: str = "") -> list[Claim]:
+    """One notebook's claims, those that a test decided corrected for their number (Holm), so that all hold at once.
+
+    What .05 no longer decides is open again. ``tuned``: what was chosen on these very data, for all that have a verdict
+    on them.
+    """
+    tests = [k for k, claim in enumerate(claims) if claim.p is not None]
+    found = [
+        replace(claim, tuned="; ".join(filter(None, (claim.tuned, tuned))))
+        if tuned and tuned != claim.tuned and claim.verdict != "not comparable"
+        else claim
+        for claim in claims
+    ]
+    for k, p in zip(tests, holm([claims[k].p or 0.0 for k in tests]), strict=True):
+        claim = found[k]
+        if p > SURE and claim.verdict in ("holds", "does not hold"):
+            why = f"p = {claim.p:.2g}, {p:.2g} corrected for {len(tests)} claims (Holm): either way is possible"
+            found[k] = replace(claim, verdict=claim.open, why=why)
+    return found
+
+
+def percent(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A fraction as percent, with its interval if given: "95.0 % [76.4, 99.1]"."""
+    text = f"{100 * value:.1f} %"
+    return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def measured(row: pd.Series) -> str:
+    """Accuracy and AUC of a row of any detection table, with intervals and counts."""
+    accuracy = percent(row.accuracy, row.accuracy_low, row.accuracy_high)
+    area = f"AUC {row.auc:.3f} [{row.auc_low:.3f}, {row.auc_high:.3f}]"
+    return f"{accuracy}, {area}, n = {row.n_real}+{row.n_fake}"
+
+
+FINDS = 0.75  # AUC from which on a fingerprint is said to find images
+
+
+CHANCE = 0.5
+
+
+def area_of(row: pd.Series) -> Estimate:
+    """AUC of a row of any detection table, over its test images."""
+    return auc_estimate(row.auc, int(row.n_real), int(row.n_fake))
+
+
+def found_above_chance(rows: pd.DataFrame) -> tuple[list[str], float]:
+    """Names of the rows whose AUC is above chance, corrected for their number, and the smallest such p-value.
+
+    ``rows``: auc, n_real, n_fake by name.
+    """
+    p = holm([area_of(row).p(CHANCE) if row.auc > CHANCE else 1.0 for _, row in rows.iterrows()])
+    return [str(name) for name, value in zip(rows.index, p, strict=True) if value <= SURE], min(p)
+
+
+def silent_claim(text: str, paper: str | None, rows: pd.DataFrame) -> Claim:
+    """A claim that none of several fingerprints finds images: few images can deny it, or be consistent with it.
+
+    ``rows``: auc, n_real, n_fake by display name.
+    """
+    loud, p = found_above_chance(rows)
+    top = rows.auc.idxmax()
+    ours = f"highest AUC {rows.auc[top]:.2f} ({top}), {len(loud)} of {len(rows)} above chance"
+    count = f"{rows.n_real.iloc[0]} + {rows.n_fake.iloc[0]}"
+    why = f"above chance: {', '.join(loud)}" if loud else f"n = {count}: faint detection would not be seen"
+    return Claim(text, paper, ours, "does not hold" if loud else "consistent", why, p, open="consistent")
