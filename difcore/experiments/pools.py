@@ -1,15 +1,9 @@
-"""The demo generators as sources of images: scenes are the reals, what the shipped generators make are the fakes.
+"""Images of two classes, each picture once, and their division by content: a folder of generators, or the demo's.
 
-Scenes are made once and kept beside the residuals, in blocks that notebooks share.
-
-Images of two classes, each picture once, and their division into train and test by content.
-
-Where the images of a detection experiment come from: sources, and those of a folder of generators.
-
-A folder holds <root>/<generator>/{0_real,1_fake} for any generators, or another layout of ``difcore.images.folders``.
-Train and test are drawn from there by the images' content. What lies under a level called test or val, as in
-<generator>/test/0_real, is that class's test images, and all others may be trained on. ``scripts/make_root.py`` makes
-such a folder of links.
+A folder holds <root>/<generator>/{0_real,1_fake} for any generators, or another layout of ``difcore.images.folders``;
+what lies under a level called test or val, as in <generator>/test/0_real, is that class's test images. The demo's reals
+are scenes, made once and kept beside the residuals in blocks that notebooks share; its fakes are what the shipped
+generators make.
 """
 
 from __future__ import annotations
@@ -30,7 +24,7 @@ from difcore.demo import generators
 from difcore.experiments.own_folders import draw
 from difcore.files import atomic_write, sha256_bytes, sha256_file
 from difcore.images.crops import ImageError, Skipped, read_crop, sha256_pixels, through_jpeg
-from difcore.images.folders import GeneratorFolders, list_images, scan_generators
+from difcore.images.folders import list_images, scan_generators
 from difcore.images.leakage import Trace, check_disjoint_traces, copies, trace
 from difcore.images.scenes import rendered, scene
 from difcore.machine.cache import keep, optional_folder, used
@@ -39,18 +33,14 @@ from difcore.records.cells import NotEnough
 
 MIN_TEST = 10  # test images of each class below which a cell says that there are too few
 LABELS = ("real", "fake", "test_real", "test_fake")
+FAMILIES = {"ltim": LTIM, "gan": GAN, "variants": tuple(dict.fromkeys([*VARIANTS.values(), *VARIANTS]))}
+REAL_SEED, FAKE_SEED, TEST_SEED = 40_000_000, 41_000_000, 500_000  # of demo scenes; nothing is trained on any of them
+BLOCK = 16  # scenes in one file; their first seed is a multiple of it
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Images of one class to draw from.
-
-    Attributes
-    ----------
-    images : uint8 (N, crop, crop, 3)
-    names, hashes, traces : tuples of length N
-        Where each is from; hash of its pixels and ``leakage.trace`` before any re-encoding.
-    """
+    """Images of one class, uint8 (N, crop, crop, 3): where each is from, its hash and trace before any re-encoding."""
 
     images: np.ndarray
     names: tuple[str, ...]
@@ -78,6 +68,25 @@ class Sets:
     skipped: tuple[Skipped, ...] = ()
 
 
+@dataclass(frozen=True)
+class Division:
+    """Images of each class to fit on and to test on; no picture of one, nor a crop of it, is in the other."""
+
+    real: Pool
+    fake: Pool
+    test_real: Pool
+    test_fake: Pool
+
+
+@dataclass(frozen=True)
+class Source:
+    """One generator: its name, a hash of its images, and how to read them (given a JPEG quality or None)."""
+
+    name: str
+    digest: str
+    load: Callable[[int | None], Sets]
+
+
 def make_pool(images: Sequence[np.ndarray] | np.ndarray, names: Sequence[str], jpeg: int | None) -> Pool:
     """A pool of uint8 (H, W, 3) images of one size, last encoded as JPEG of a quality if one is given."""
     hashes, traces = tuple(map(sha256_pixels, images)), tuple(map(trace, images))
@@ -86,22 +95,17 @@ def make_pool(images: Sequence[np.ndarray] | np.ndarray, names: Sequence[str], j
 
 
 def without_copies(sets: Sets) -> Sets:
-    """Each picture once: what is a copy or a crop of an earlier image (train before test, real before fake) is skipped.
+    """Each picture once: a copy or a crop of an earlier one (train before test, real before fake) is skipped.
 
-    Raises
-    ------
-    ImageError
-        If nothing is left of a pool.
+    ImageError if nothing is left of a pool.
     """
     pools = {label: pool for label in LABELS if (pool := getattr(sets, label)) is not None}
     names = [name for pool in pools.values() for name in pool.names]
     same = copies(*([x for pool in pools.values() for x in getattr(pool, key)] for key in ("hashes", "traces")))
-    if not same:
-        return sets
     skipped = tuple(Skipped(Path(names[k]), f"copy or crop: of {names[j]}") for k, j in same.items())
     kept, start = {}, 0
     for label, pool in pools.items():
-        kept[label] = pool.take([i for i in range(len(pool)) if start + i not in same])
+        kept[label] = pool.take([i for i in range(len(pool)) if start + i not in same]) if same else pool
         start += len(pool)
         if not len(kept[label]):
             raise ImageError(f"every {label.replace('_', ' ')} image is a copy or a crop of others")
@@ -114,50 +118,19 @@ def repeats(pool: Pool, known: Pool) -> bool:
     return all(len(known) + i in same for i in range(len(pool)))
 
 
-@dataclass(frozen=True)
-class Division:
-    """Images of each class to fit on and to test on; no picture of one, nor a crop of it, is in the other."""
-
-    real: Pool
-    fake: Pool
-    test_real: Pool
-    test_fake: Pool
-
-    def check(self) -> Division:
-        """Itself.
-
-        Raises
-        ------
-        LeakageError
-            If a picture, or a crop of one, is in both train and test.
-        """
-        train, test = (self.real, self.fake), (self.test_real, self.test_fake)
-        hashes = [digest for pool in (*train, *test) for digest in pool.hashes]
-        traces = [windows for pool in (*train, *test) for windows in pool.traces]
-        check_disjoint_traces(hashes, traces, sum(map(len, train)))
-        return self
-
-
 def divide(sets: Sets, n_train: int, seed: int, sizes: Sequence[int] = (), max_test: int | None = None) -> Division:
-    """Draw ``n_train`` images of each class, and take the test images that go with them.
+    """Draw ``n_train`` images of each class, and take at most ``max_test`` test images that go with them.
 
-    A class with test images of its own is tested on those, whatever the seed. Otherwise the test images are what is
-    left after drawing the most images of ``sizes`` that still leave ``MIN_TEST``: all N_S of one grid then meet the
-    same test images. Drawing goes by the seed and the images' content, and more training images are those and others.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        All N_S of the grid.
-    max_test : int or None
-        At most so many test images of each class.
+    A class with test images of its own is tested on those, whatever the seed. Otherwise on what is left after drawing
+    the most of ``sizes``, all N_S of the grid, that still leave ``MIN_TEST``: they then meet the same test images.
+    Drawing goes by the seed and the images' content, and more training images are those and others.
 
     Raises
     ------
     NotEnough
         If a class has fewer than ``n_train`` images to train on, or none to test on: ``MIN_TEST`` have to be left.
     LeakageError
-        If a picture is in both train and test.
+        If a picture, or a crop of one, is in both train and test.
     """
     parts: dict[str, Pool] = {}
     for label, pool, own in (("real", sets.real, sets.test_real), ("fake", sets.fake, sets.test_fake)):
@@ -174,37 +147,14 @@ def divide(sets: Sets, n_train: int, seed: int, sizes: Sequence[int] = (), max_t
         if max_test is not None and len(test) > max_test:
             test = test.take(draw(test.hashes, max_test, 0))
         parts[f"test_{label}"] = test
-    return Division(**parts).check()
-
-
-FAMILIES = {"ltim": LTIM, "gan": GAN, "variants": tuple(dict.fromkeys([*VARIANTS.values(), *VARIANTS]))}
-
-
-@dataclass(frozen=True)
-class Source:
-    """One generator: its name, a hash of its images, and how to read them (given a JPEG quality or None)."""
-
-    name: str
-    digest: str
-    load: Callable[[int | None], Sets]
-
-
-def generator_paths(generator: GeneratorFolders) -> dict[str, list[Path]]:
-    """Files of one generator's folders: "real", "fake" and, where there are any, "test_real", "test_fake"."""
-    folders = {label: getattr(generator, label) for label in ("real", "fake", "test_real", "test_fake")}
-    return {
-        label: [path for folder in there for path in list_images(folder)] for label, there in folders.items() if there
-    }
+    pools = [parts[label] for label in LABELS]
+    hashes, traces = ([x for pool in pools for x in getattr(pool, key)] for key in ("hashes", "traces"))
+    check_disjoint_traces(hashes, traces, 2 * n_train)
+    return Division(**parts)
 
 
 def folder_sets(paths: Mapping[str, Sequence[Path]], crop: int, jpeg: int | None) -> Sets:
-    """The centre crops of a generator's images; what cannot be used is in ``skipped``.
-
-    Raises
-    ------
-    ImageError
-        If a class has no usable image.
-    """
+    """Centre crops of each class's files; what cannot be used is ``skipped``. ImageError if that is all of a class."""
     pools: dict[str, Any] = {}
     skipped: list[Skipped] = []
     for label, files in paths.items():
@@ -226,50 +176,36 @@ def folder_sources(
 ) -> tuple[dict[str, Source], dict[str, str]]:
     """Generators of ``root`` by name in the order of ``wanted``, and why the others of ``wanted`` are absent.
 
-    Parameters
-    ----------
-    others : bool
-        Take generators that no family of the paper names, too.
-
-    Raises
-    ------
-    FolderError
-        If ``root`` is no folder, or not laid out as generators with two classes each.
+    ``others``: take generators that no family of the paper names, too. FolderError if ``root`` is no folder, or not
+    laid out as generators with two classes each.
     """
-    generators, problems = scan_generators(root)
-    there = {generator.name: generator for generator in generators}
-    known = sorted([*there, *problems])
-    extra = [name for name in known if name not in wanted and name not in DISPLAY] if others else []
+    scanned, problems = scan_generators(root)
+    there = {generator.name: generator for generator in scanned}
+    extra = [name for name in sorted([*there, *problems]) if name not in (*wanted, *DISPLAY)] if others else []
     found, absent = {}, {}
     for name in (*wanted, *extra):
         if name not in there:
             reason = problems.get(name, "not in the data folder").partition(";")[0].replace(f"{Path(root)}/", "")
             absent[name] = f"absent: {reason}"
             continue
-        paths = generator_paths(there[name])
+        folders = {label: where for label in LABELS if (where := getattr(there[name], label))}
+        paths = {label: [path for folder in where for path in list_images(folder)] for label, where in folders.items()}
         hashes = [f"{label} {sha256_file(path)}" for label, files in paths.items() for path in files if path.is_file()]
-        digest = sha256_bytes(" ".join(hashes).encode())
-        found[name] = Source(name, digest, partial(folder_sets, paths, crop))
+        found[name] = Source(name, sha256_bytes(" ".join(hashes).encode()), partial(folder_sets, paths, crop))
     return found, absent
-
-
-REAL_SEED, FAKE_SEED, TEST_SEED = 40_000_000, 41_000_000, 500_000  # of demo scenes; nothing is trained on any of them
-BLOCK = 16  # scenes in one file; their first seed is a multiple of it
 
 
 def demo_names(family: str) -> tuple[str, ...]:
     """The demo generators that stand in for a family.
 
-    Parameters
-    ----------
-    family : {"ltim", "gan", "variants", "decoders", "progans", "progans_t"}
-        Decoders; GANs; parents and children; all decoders and children; 20 checkpoints of Fig. H; models of Fig. F.
+    "ltim": decoders; "gan": GANs; "variants": parents and children; "decoders": all decoders and children; "progans":
+    the 20 checkpoints of Fig. H; "progans_t": the models of Fig. F.
     """
-    if family == "variants":
-        return tuple(dict.fromkeys([*(plan.parent for plan in generators.CHILDREN.values()), *generators.CHILDREN]))
+    parents = [plan.parent for plan in generators.CHILDREN.values()]
     return {
         "ltim": tuple(generators.DECODERS),
         "gan": tuple(generators.GANS),
+        "variants": tuple(dict.fromkeys([*parents, *generators.CHILDREN])),
         "decoders": (*generators.DECODERS, *generators.CHILDREN),
         "progans": generators.progan_checkpoints(),
         "progans_t": generators.PROGAN_T,
@@ -330,10 +266,7 @@ def demo_sets(name: str, style: str, size: int, train: int, test: int, jpeg: int
 
 
 def demo_sources(names: Sequence[str], size: int, train: int, test: int) -> tuple[dict[str, Source], dict[str, str]]:
-    """Demo generators by name, and why the others are absent (weights that are not there).
-
-    The reals are scenes of ``difcore.demo.generators.real_style``.
-    """
+    """Demo generators by name, and why the others are absent; the reals are scenes of ``generators.real_style``."""
     found, absent = {}, {}
     for name in names:
         try:
