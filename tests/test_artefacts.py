@@ -6,13 +6,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from nbclient import NotebookClient
 
+from difcore.batch.notebooks import kernel_settings
 from difcore.files import PROJECT_DIR
-from difcore.records.artefacts import Claim, artefact_files, claims_table, git_commit, plain, read_record, save_artefact
+from difcore.records import artefact
+from difcore.records.artefacts import (
+    Claim,
+    artefact_files,
+    check_clean,
+    claims_table,
+    git_commit,
+    plain,
+    read_record,
+    save_artefact,
+)
 
 SAVE = """
 import sys
@@ -119,14 +132,82 @@ def test_plain_is_strict_json() -> None:
 
 
 def test_git_commit_of_a_repository_and_of_none(tmp_path: Path) -> None:
+    reference = tmp_path / "outputs" / "reference" / "00_x"
     assert git_commit(tmp_path) == "unknown"
+    with pytest.raises(ValueError, match="there is no commit"):
+        check_clean(reference, tmp_path)
     git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     (tmp_path / "a").write_text("1", encoding="utf-8")
-    for arguments in (["init", "-q"], ["add", "a"], ["commit", "-q", "-m", "one"]):
+    reference.mkdir(parents=True)
+    (reference / "run.json").write_text("1", encoding="utf-8")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
         subprocess.run([*git, *arguments], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    (reference / "run.json").write_text("2", encoding="utf-8")  # results are no sources
     assert git_commit(tmp_path) == head
+    check_clean(reference, tmp_path)
     (tmp_path / "a").write_text("2", encoding="utf-8")
     assert git_commit(tmp_path) == f"{head}-dirty"
+    check_clean(tmp_path / "outputs" / "demo", tmp_path)
+    with pytest.raises(ValueError, match="differ from the commit; commit first"):
+        check_clean(reference, tmp_path)
     (tmp_path / "sub").mkdir()
     assert git_commit(tmp_path / "sub") == "unknown"
+
+
+CELLS = (
+    """output_dir: str = "nowhere"
+seed: int = 0
+size: int = 64  # px
+steps: int = 480
+root: str = ""
+device: str = "cpu"
+""",
+    "# what papermill puts in\nseed = 3\nsteps = 7\nroot = __import__('os').path.abspath('photos')\noutput_dir = 'out'",
+    """%matplotlib inline
+import time
+import pandas as pd
+from difcore.records import Claim, artefact
+def measure(size, steps, runtime, factor=1):
+    time.sleep(0.05)
+    return pd.DataFrame({"size": [size * factor], "steps": [steps], "device": [runtime.device]})
+with artefact("00_x") as a:
+    table = a.call(measure, factor=2)
+    highpass = a.filter("highpass")
+a.table("measured", table)""",
+    "a.claims([Claim('x', 1, 2, 'holds', p=0.04), Claim('y', 1, 2, 'holds', p=0.03)])",
+    "import matplotlib.pyplot as plt\na.figure('line', plt.figure().add_subplot().figure)",
+    "a.save('2 images', {'hidden': table}, parameters={'margin': 0.03}, data='made up')",
+)
+
+
+def test_a_notebook_keeps_its_record_by_itself(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    with kernel_settings() as config:
+        client = NotebookClient(notebook, config=config, resources={"metadata": {"path": str(tmp_path)}})
+        client.execute()
+    record = read_record(tmp_path / "out")
+    used = {"seed": 3, "size": 64, "steps": 7, "root": "photos", "device": "cpu", "margin": 0.03}
+    assert record["parameters"] == used and (record["seed"], record["n"]) == (3, "2 images")
+    assert 0.05 < record["seconds"] < 60 and record["data"] == "made up"
+    assert list(record["weights"]) == ["highpass"] and len(record["weights"]["highpass"]) == 64
+    assert (record["runtime"]["device"], record["runtime"]["precision"]) == ("cpu", "float32")
+    assert (record["tables"], record["figures"]) == (["measured", "hidden"], ["line"])
+    measured = pd.read_csv(tmp_path / "out" / "measured.csv")
+    assert measured.loc[0].tolist() == [128, 7, "cpu"]
+    claims = json.loads((tmp_path / "out" / "claims.json").read_text(encoding="utf-8"))
+    assert [claim["verdict"] for claim in claims] == ["undecided", "undecided"]  # corrected together
+    shown = ["".join(cell.outputs[0].data.get("text/html", "")) for cell in notebook.cells[2:4]]
+    assert all("<table" in html for html in shown)
+    assert any("image/png" in output.data for output in notebook.cells[4].outputs)
+
+
+def test_a_record_says_what_a_mode_made_of_its_parameters(tmp_path: Path) -> None:
+    given = {"output_dir": str(tmp_path), "denoiser": "highpass", "limit": 0.4, "seed": 1}
+    for mode, limit in (("ours", 0.4), ("paper", 0)):
+        with artefact("00_x", {**given, "mode": mode}) as a:
+            assert (a.denoiser.limit or 0) == limit and a.denoiser is a.denoiser
+            a.filter("highpass", 0.2)
+        record = read_record(a.save(1))
+        assert record["parameters"]["limit"] == limit and record["parameters"]["mode"] == mode
+        assert list(record["weights"]) == ["highpass", "highpass, limit 0.2"]

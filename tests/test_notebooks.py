@@ -198,7 +198,7 @@ def test_claims_that_a_test_decided_are_corrected_together(path: Path) -> None:
         "block_claims",
         "found.claims",
     }  # without a test, without p-values
-    assert "claims = corrected(" in code or any(f"claims = {name}(" in code for name in by_fact)
+    assert "a.claims(" in code or "claims = corrected(" in code or any(f"claims = {name}(" in code for name in by_fact)
 
 
 def test_artefacts(output: Path) -> None:

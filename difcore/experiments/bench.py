@@ -97,8 +97,8 @@ class Bench:
         used = self.filter()
         return {used.name: used.hash}
 
-    def record(self, parameters: Mapping[str, Any], **axes: Iterable[Any]) -> dict[str, Any]:
-        """What ``save_artefact`` keeps of a table: parameters with the grid in words, weights, data, runtime.
+    def record(self, parameters: Mapping[str, Any] | None = None, **axes: Iterable[Any]) -> dict[str, Any]:
+        """What ``Artefact.save`` keeps of a table: parameters with the grid in words, weights, data, runtime.
 
         ``axes``: the grid's, "generators: a, b; methods: DIF, Marra18; n train: 16, 32; ...".
         """
@@ -106,7 +106,7 @@ class Bench:
         parts = [f"{name.replace('_', ' ')}: {', '.join(map(str, values))}" for name, values in shown.items()]
         test = f"at most {self.max_test}" if self.max_test else "all"
         bias = self.filter().metadata.get("bias", "border profile of the mean residual")
-        parameters = {**parameters, "mode": self.mode, "margin": self.plan.margin, "F_DnCNN": bias}
+        parameters = {**(parameters or {}), "mode": self.mode, "margin": self.plan.margin, "F_DnCNN": bias}
         grid = "; ".join([*parts, f"{self.crop} px, {self.plan.steps} DIF steps, test images: {test}"])
         kept = {"parameters": {**parameters, "grid": grid}, "weights": self.weights(), "data": self.label}
         return {**kept, "runtime": self.runtime}

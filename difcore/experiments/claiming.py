@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from difcore.records.artefacts import Claim
+from difcore.records.claims import corrected as corrected
 from difcore.stats import (
     SURE,
     Estimate,
@@ -71,27 +72,6 @@ def judge_near(
     near = abs(found.value - target) <= within
     p = max(found.p(target - within), found.p(target + within))  # inside both ends, or outside the nearer one
     return decide(text, paper, ours, near, p, otherwise, found.basis)
-
-
-def corrected(claims: Sequence[Claim], tuned: str = "") -> list[Claim]:
-    """One notebook's claims, those that a test decided corrected for their number (Holm), so that all hold at once.
-
-    What .05 no longer decides is open again. ``tuned``: what was chosen on these very data, for all that have a verdict
-    on them.
-    """
-    tests = [k for k, claim in enumerate(claims) if claim.p is not None]
-    found = [
-        replace(claim, tuned="; ".join(filter(None, (claim.tuned, tuned))))
-        if tuned and tuned != claim.tuned and claim.verdict != "not comparable"
-        else claim
-        for claim in claims
-    ]
-    for k, p in zip(tests, holm([claims[k].p or 0.0 for k in tests]), strict=True):
-        claim = found[k]
-        if p > SURE and claim.verdict in ("holds", "does not hold"):
-            why = f"p = {claim.p:.2g}, {p:.2g} corrected for {len(tests)} claims (Holm): either way is possible"
-            found[k] = replace(claim, verdict=claim.open, why=why)
-    return found
 
 
 def percent(value: float, low: float | None = None, high: float | None = None) -> str:

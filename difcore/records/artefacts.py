@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import math
+import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +27,16 @@ from difcore.files import NeedsData as NeedsData
 from difcore.machine.devices import processor_name
 from difcore.records.claims import TUNED as TUNED
 from difcore.records.claims import VERDICTS as VERDICTS
-from difcore.records.claims import CellsFailed, failure_of, qualified
+from difcore.records.claims import CellsFailed, corrected, failure_of, qualified
 from difcore.records.claims import Claim as Claim
 from difcore.records.claims import claims_table as claims_table
+from difcore.records.tables import show_table
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported where they are used: the batch, which reads records, does without torch
     from matplotlib.figure import Figure
+    from pandas.io.formats.style import Styler
 
+    from difcore.residuals.denoisers import Denoiser
     from difcore.runtime import Runtime
 
 PNG_DPI = 200
@@ -59,15 +67,38 @@ def git_commit(folder: Path = PROJECT_DIR) -> str:
     """Hash of the commit checked out in ``folder``, with "-dirty" if tracked files differ; "unknown" without git.
 
     ``folder`` has to be the root of a repository, so that a copy inside someone else's repository is not mistaken.
+    Files in outputs/ do not count: they are results, so that a run's first record does not make its second one dirty.
     """
     if not (folder / ".git").exists():
         return "unknown"
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)outputs")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return answer.stdout.strip() or "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def check_clean(folder: Path | str, project: Path = PROJECT_DIR) -> None:
+    """Refuse to write to outputs/reference, which others quote, from anything but a clean commit.
+
+    Raises
+    ------
+    ValueError
+        If ``folder`` lies there and tracked files differ from the commit, or there is none.
+    """
+    reference = (project / "outputs" / "reference").resolve()
+    if not Path(folder).resolve().is_relative_to(reference):
+        return
+    commit = git_commit(project)
+    if commit == "unknown" or commit.endswith("-dirty"):
+        reason = "there is no commit" if commit == "unknown" else "tracked files differ from the commit"
+        raise ValueError(f"{os.path.relpath(folder)} holds records of one clean commit, but {reason}; commit first")
 
 
 def plain(value: Any) -> Any:
@@ -183,7 +214,7 @@ def save_artefact(
     Raises
     ------
     ValueError
-        For a key that is no plain file name.
+        For a key that is no plain file name, or in outputs/reference with uncommitted changes.
     CellsFailed
         If cells of a table failed; all was written before.
     """
@@ -191,6 +222,7 @@ def save_artefact(
         if not _KEY.fullmatch(key):
             raise ValueError(f"key {key!r}: only lower case, digits, '_' and '-', starting with a letter or digit")
     folder = Path(output_dir)
+    check_clean(folder)
     folder.mkdir(parents=True, exist_ok=True)
     clear_artefacts(folder)
     for key, table in tables.items():
@@ -217,3 +249,193 @@ def save_artefact(
     if failed:
         raise CellsFailed(failed)
     return folder
+
+
+class Artefact:
+    """One notebook's record, which takes down by itself how its numbers were made; ``artefact`` opens it.
+
+    Around what computes (its seconds count)::
+
+        with artefact("12_tab_C_architectures") as a:
+            bench = a.call(open_bench, family="ltim", progress=True)
+            table = architecture_selection(bench, n_train, seeds_from(seed, draws))
+        a.table("architectures", over_seeds(table))
+
+    in later cells ``a.claims(...)``, ``a.figure("key", figure)``, and at the end ``a.save("N_S = 128", ...)``.
+
+    Attributes
+    ----------
+    name : str
+        The notebook's.
+    parameters : dict
+        What the notebook's parameters are, as the computation began.
+    weights : dict
+        Name of each residual filter that was asked for here to its hash; more may be added.
+    seconds : float
+        Spent within ``with``; that may be entered again.
+    """
+
+    def __init__(self, name: str, parameters: Mapping[str, Any]) -> None:
+        self.name, self.parameters = name, dict(parameters)
+        self.weights: dict[str, str] = {}
+        self.seconds = 0.0
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._figures: dict[str, Figure] = {}
+        self._claims: list[Claim] = []
+        self._used: dict[str, Any] = {}
+        self._started = 0.0
+
+    def __enter__(self) -> Artefact:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.perf_counter() - self._started
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """What the parameters ``device``, ``precision``, ``n_jobs`` ask for; without these the CPU, float32, 1 cell."""
+        from difcore.runtime import resolve
+
+        given = self.parameters
+        return resolve(given.get("device", "cpu"), given.get("precision", "float32"), workers=given.get("n_jobs", 1))
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The residual filter of the parameters ``denoiser``, ``limit`` and ``mode``; the record says what they gave.
+
+        ``limit`` 0, or none of that name: residuals are not limited. ``mode``: of ``difcore.fingerprints.presets``.
+        """
+        from difcore.fingerprints.presets import preset
+
+        chosen = preset(self.parameters.get("mode", "ours"))
+        name = chosen.filter(self.parameters["denoiser"])
+        found = self.filter(name, chosen.held(self.parameters.get("limit") or None))
+        self._used |= {"denoiser": name, "F_DnCNN": found.metadata.get("bias", "border profile of the mean residual")}
+        if "limit" in self.parameters:
+            self._used["limit"] = found.limit or 0
+        return found
+
+    def filter(self, name: str, limit: float | None = None) -> Denoiser:
+        """Another residual filter, in this runtime; its hash goes into the record."""
+        from difcore.residuals.denoisers import load_denoiser
+
+        found = load_denoiser(name, self.runtime.device, self.runtime.bfloat16, limit)
+        taken = self.weights.get(found.name, found.hash) != found.hash
+        self.weights[f"{found.name}, limit {limit or 'none'}" if taken else found.name] = found.hash
+        return found
+
+    def call(self, function: Callable[..., Any], *positional: Any, **named: Any) -> Any:
+        """``function`` with the notebook's parameters of the names it takes, and ``runtime`` if it takes that.
+
+        What is given here comes first. A dataclass is filled alike.
+        """
+        bound = inspect.signature(function).bind_partial(*positional, **named).arguments
+        taken = [key for key in inspect.signature(function).parameters if key not in bound]
+        given = {key: self.parameters[key] for key in taken if key in self.parameters}
+        if "runtime" in taken:
+            given["runtime"] = self.runtime
+        return function(*positional, **given, **named)
+
+    def table(self, key: str, table: pd.DataFrame) -> Styler:
+        """Keep a table as <key>.csv; what a notebook shows of it."""
+        self._tables[key] = table
+        return show_table(table)
+
+    def figure(self, key: str, figure: Figure) -> Figure:
+        """Keep a figure as <key>.png and <key>.pdf; the figure."""
+        self._figures[key] = figure
+        return figure
+
+    def claims(self, claims: Sequence[Claim], tuned: str = "") -> Styler:
+        """Keep the notebook's claims, ``corrected`` together; the paper beside ours, as a notebook shows it."""
+        self._claims = corrected(claims, tuned)
+        return show_table(claims_table(self._claims))
+
+    def save(
+        self,
+        n: int | str,
+        tables: Mapping[str, pd.DataFrame] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        weights: Mapping[str, str] | None = None,
+        data: str = "",
+        runtime: Runtime | None = None,
+    ) -> Path:
+        """Write tables, figures, claims and record into the notebook's ``output_dir``, each file whole or not at all.
+
+        What an earlier call left there is removed first. Claims beside a table with cells that failed are recorded as
+        not comparable. Figures stay open.
+
+        Parameters
+        ----------
+        n : int or text
+            Number of images or samples behind the numbers ("10 + 10 per generator").
+        tables, parameters, weights : mapping, optional
+            Beside what was kept already: tables that are not shown, what a parameter stood for, hashes of files.
+        data : str
+            Where the images come from, shown as the artefact's label in the report; default: the profile's.
+        runtime : Runtime, optional
+            Default: the one here, if it was asked for.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        ValueError
+            For a key that is no plain file name, or in outputs/reference with uncommitted changes.
+        CellsFailed
+            If cells of a table failed; all was written before.
+        """
+        kept = {key: nameless(value) for key, value in self.parameters.items() if key != "output_dir"}
+        return save_artefact(
+            self.parameters["output_dir"],
+            self.name,
+            tables={**self._tables, **(tables or {})},
+            figures=self._figures,
+            claims=self._claims,
+            parameters={**kept, **self._used, **(parameters or {})},
+            seed=self.parameters.get("seed"),
+            n=n,
+            seconds=self.seconds,
+            weights={**self.weights, **(weights or {})},
+            data=data,
+            runtime=runtime or self.__dict__.get("runtime"),
+        )
+
+
+def artefact(name: str, parameters: Mapping[str, Any] | None = None) -> Artefact:
+    """The record of the notebook ``name``, with the notebook's parameters as they are now; see ``Artefact``.
+
+    Parameters
+    ----------
+    parameters : mapping, optional
+        In place of the notebook's, for scripts; ``output_dir`` is where the record goes.
+    """
+    return Artefact(name, notebook_parameters() if parameters is None else parameters)
+
+
+def notebook_parameters() -> dict[str, Any]:
+    """What this notebook's cells declared with a type so far (``size: int = 64``), at today's values; else nothing.
+
+    papermill, or whoever sits at the notebook, assigns other values later, without a type.
+    """
+    from IPython import get_ipython
+
+    if (shell := get_ipython()) is None:
+        return {}
+    nodes = []
+    for source in shell.user_ns["In"]:
+        with suppress(SyntaxError):
+            nodes += ast.parse(source).body
+    names = [node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    return {name: shell.user_ns[name] for name in names if name in shell.user_ns}
+
+
+def nameless(value: Any) -> Any:
+    """A parameter without the folders of this machine: of an absolute path its last name. A record may be published."""
+    if isinstance(value, list):
+        return [nameless(entry) for entry in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from difcore.files import NeedsData
+from difcore.stats import SURE, holm
 
 VERDICTS = ("holds", "does not hold", "undecided", "consistent", "not comparable")
 TUNED = "tuned on this data"
@@ -39,7 +40,7 @@ class Claim:
         The reason for the verdict; required unless it is "holds".
     p : float, optional
         Of the test that decided, two-sided: claims of one notebook that have one are corrected together
-        (``experiments.verdicts.corrected``).
+        (``corrected``).
     tuned : str
         What was chosen on the very data that the claim is measured on; the verdict then says so.
     open : {"undecided", "consistent"}
@@ -83,6 +84,27 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
     table["verdict"] += [f" ({TUNED})" if what else "" for what in tuned]
     table["why"] = ["; ".join(filter(None, pair)) for pair in zip(table["why"], tuned, strict=True)]
     return table
+
+
+def corrected(claims: Sequence[Claim], tuned: str = "") -> list[Claim]:
+    """One notebook's claims, those that a test decided corrected for their number (Holm), so that all hold at once.
+
+    What .05 no longer decides is open again. ``tuned``: what was chosen on these very data, for all that have a verdict
+    on them.
+    """
+    tests = [k for k, claim in enumerate(claims) if claim.p is not None]
+    found = [
+        dataclasses.replace(claim, tuned="; ".join(filter(None, (claim.tuned, tuned))))
+        if tuned and tuned != claim.tuned and claim.verdict != "not comparable"
+        else claim
+        for claim in claims
+    ]
+    for k, p in zip(tests, holm([claims[k].p or 0.0 for k in tests]), strict=True):
+        claim = found[k]
+        if p > SURE and claim.verdict in ("holds", "does not hold"):
+            why = f"p = {claim.p:.2g}, {p:.2g} corrected for {len(tests)} claims (Holm): either way is possible"
+            found[k] = dataclasses.replace(claim, verdict=claim.open, why=why)
+    return found
 
 
 OK = "ok"
