@@ -1,11 +1,7 @@
-"""One writer at a time in a folder, also across processes.
+"""Files of the project: atomic writes, hashes, names that a terminal can show, one writer at a time in a folder.
 
-Paths of the project, atomic writes and content hashes.
-
-File names on a terminal and in files. They may hold anything but "/" and NUL, also what is not UTF-8.
-
-Python keeps bytes that are not UTF-8 as lone surrogates. JSON holds a name as it is, by its own escapes, so reading it
-gives the path again; CSV and Markdown hold surrogates as "\udcff". People are shown ``shown(name)``.
+File names may hold anything but "/" and NUL. Python keeps bytes that are not UTF-8 as lone surrogates: JSON holds such
+a name by its own escapes, so reading it gives the path again; CSV and Markdown hold "\\udcff"; people see ``shown``.
 """
 
 from __future__ import annotations
@@ -22,20 +18,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 PROJECT_DIR = PACKAGE_DIR.parent  # the checkout; of an installed wheel, a folder without a project
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (also of writing direction), surrogates, line separators
+LOCK_NAME = ".lock"
 # Weights and facts: a wheel carries them in the package, a checkout at its top level.
 DATA_DIR = PACKAGE_DIR / "data" if (PACKAGE_DIR / "data").is_dir() else PROJECT_DIR / "data"
 
 
 def atomic_write(path: Path | str, write: Callable[[Path], Any]) -> Path:
-    """Call ``write`` on a temporary file beside ``path``, then move it into place in one step.
-
-    A reader sees the old file or the new one, never half of it; a failing ``write`` leaves ``path`` as it was.
-    """
+    """Call ``write`` on a temporary file beside ``path``, then move it into place: a reader never sees half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -80,18 +80,10 @@ def atomic_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata
 
 
 def read_safetensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file written by ``atomic_safetensors``, whatever it is called.
-
-    The library opens no path that is not UTF-8, so it is given the bytes.
-
-    Raises
-    ------
-    SafetensorError, json.JSONDecodeError
-        If it is another kind of file.
-    """
+    """Tensors and metadata of a file written by ``atomic_safetensors``; else SafetensorError, ValueError."""
     from safetensors.torch import load
 
-    content = Path(path).read_bytes()
+    content = Path(path).read_bytes()  # the library opens no path that is not UTF-8
     tensors = load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return tensors, {key: json.loads(value) for key, value in header.get("__metadata__", {}).items()}
@@ -124,9 +116,6 @@ def sha256_file(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (also of writing direction), surrogates, line separators
-
-
 def shown(name: object) -> str:
     r"""``name`` as text for people: what a terminal would obey or not show becomes \n, \x1b, \udcff or alike."""
     text = str(name)
@@ -138,12 +127,8 @@ def shown(name: object) -> str:
     )
 
 
-try:
-    import fcntl
-except ImportError:  # Windows: nothing is locked
-    fcntl = None  # type: ignore[assignment]
-
-LOCK_NAME = ".lock"
+class NeedsData(RuntimeError):
+    """Data that this machine does not have; the batch reports the notebook as skipped, not as failed."""
 
 
 class LockedError(ValueError):
@@ -152,21 +137,9 @@ class LockedError(ValueError):
 
 @contextmanager
 def only_writer(folder: Path, wait: bool = False, tell: Callable[[str], None] = lambda line: None) -> Iterator[None]:
-    """Within, no other process that asks for it writes to ``folder``.
+    """Within, no other process that asks for it writes to ``folder``; else LockedError, or ``wait`` after ``tell``.
 
-    The system lets go of the lock when the process ends, however it ends, so that none is ever stale. File systems
-    that cannot lock are written to without.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if absent.
-    wait : bool
-        Wait for the other process, after ``tell`` was told of it, instead of raising.
-
-    Raises
-    ------
-    LockedError
+    The system lets go of the lock when the process ends, however it ends. File systems that cannot lock go without.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK_NAME, "a+", encoding="utf-8") as stream:  # not inherited by what is started meanwhile
@@ -187,7 +160,3 @@ def only_writer(folder: Path, wait: bool = False, tell: Callable[[str], None] = 
         stream.write(f"process {os.getpid()} on {platform.node() or 'this machine'}, since {since}\n")
         stream.flush()
         yield
-
-
-class NeedsData(RuntimeError):
-    """Data that this machine does not have; the batch reports the notebook as skipped, not as failed."""

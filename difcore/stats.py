@@ -1,12 +1,7 @@
-"""What a measured value says against a bar: estimates with intervals at any confidence, p-values, Holm, trends.
+"""What a measured value says: intervals at any confidence, p-values against a bar, Holm's correction, trends.
 
-A verdict asks more of a number than its mean. ``Estimate`` holds a value and its interval as a function of the
-confidence; the two-sided p-value against any bar is the smallest level at which that interval leaves the bar out.
-
-Accuracy and AUC with intervals. All values are fractions in [0, 1]; intervals are two-sided at 95 %.
-
-Accuracy is the balanced one, (accuracy of the reals + accuracy of the fakes) / 2, as the official evaluation prints it:
-on 240 photographs and 68 fakes a detector that calls everything real scores .5, not .78.
+Values are fractions in [0, 1], intervals two-sided. Accuracy is the balanced one, (accuracy of the reals + accuracy of
+the fakes) / 2, as the official evaluation prints it: on 240 photographs and 68 fakes "everything is real" scores .5.
 """
 
 from __future__ import annotations
@@ -17,10 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.stats import norm, rankdata
+from scipy.stats import mannwhitneyu, norm, rankdata
 from scipy.stats import t as student
 
 Interval = tuple[float, float]
+SURE = 0.05  # family-wise level of a notebook's claims
+FARTHEST = 7.0  # standard deviations up to which p-values are told apart: 2.6e-12
+SAME = 1e-12  # error, of values around 1, up to which they differ by rounding alone
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
@@ -50,8 +48,7 @@ def mover(weights: ArrayLike, values: ArrayLike, intervals: Sequence[Interval]) 
 
     With theta = sum c_k x_k and (l_k, u_k) the interval of c_k x_k,
     (theta - sqrt(sum (c_k x_k - l_k)^2), theta + sqrt(sum (u_k - c_k x_k)^2)). For the difference of two proportions
-    (weights 1, -1) with Wilson's intervals this is Newcombe's (1998, method 10); for weights 1/2, 1/2 it is that of the
-    balanced accuracy.
+    (weights 1, -1) with Wilson's intervals this is Newcombe's (1998, Statistics in Medicine 17:873, method 10).
     """
     c, x = np.asarray(weights, np.float64), np.asarray(values, np.float64)
     terms = c * x
@@ -63,12 +60,7 @@ def mover(weights: ArrayLike, values: ArrayLike, intervals: Sequence[Interval]) 
 def balanced_interval(
     right_real: float, n_real: int, right_fake: float, n_fake: int, confidence: float = 0.95
 ) -> Interval:
-    """Interval of (right_real / n_real + right_fake / n_fake) / 2: ``mover`` of the two Wilson intervals.
-
-    That is Newcombe's interval (1998, Statistics in Medicine 17:873, method 10) for the difference of two independent
-    proportions, with the second one's sign turned, and halved: with p, (l, u) of each class,
-    mean - sqrt((p_1 - l_1)^2 + (p_2 - l_2)^2) / 2 to mean + sqrt((u_1 - p_1)^2 + (u_2 - p_2)^2) / 2.
-    """
+    """Interval of (right_real / n_real + right_fake / n_fake) / 2: ``mover`` of the two Wilson intervals."""
     counts = ((right_real, n_real), (right_fake, n_fake))
     low, high = mover([0.5, 0.5], [k / n for k, n in counts], [wilson(k, n, confidence) for k, n in counts])
     return max(0.0, low), min(1.0, high)
@@ -97,11 +89,9 @@ def auc(real: ArrayLike, fake: ArrayLike) -> float:
     real, fake = np.asarray(real, np.float64).ravel(), np.asarray(fake, np.float64).ravel()
     if not len(real) or not len(fake):
         raise ValueError(f"AUC needs both classes, got {len(real)} real and {len(fake)} fake scores")
-    scores = np.concatenate([real, fake])
-    if not np.isfinite(scores).all():
+    if not (np.isfinite(real).all() and np.isfinite(fake).all()):
         raise ValueError("AUC needs finite scores")
-    ranks = rankdata(scores)[len(real) :]
-    return float((ranks.sum() - len(fake) * (len(fake) + 1) / 2) / (len(real) * len(fake)))
+    return float(mannwhitneyu(fake, real, method="asymptotic").statistic / (len(real) * len(fake)))
 
 
 def auc_interval(value: float, n_real: int, n_fake: int, confidence: float = 0.95) -> Interval:
@@ -129,7 +119,7 @@ def auc_interval(value: float, n_real: int, n_fake: int, confidence: float = 0.9
 
 @dataclass(frozen=True)
 class Detection:
-    """How well one set of scores tells fakes from reals: counts of right decisions, and the AUC (a fraction)."""
+    """How well one set of scores tells fakes from reals: counts of right decisions, and the AUC."""
 
     right_real: int
     n_real: int
@@ -137,40 +127,13 @@ class Detection:
     n_fake: int
     auc: float
 
-    @property
-    def accuracy_real(self) -> float:
-        """Share of the reals called real."""
-        return self.right_real / self.n_real
-
-    @property
-    def accuracy_fake(self) -> float:
-        """Share of the fakes called fake."""
-        return self.right_fake / self.n_fake
-
-    @property
-    def interval_real(self) -> Interval:
-        """Wilson's, of ``accuracy_real``."""
-        return wilson(self.right_real, self.n_real)
-
-    @property
-    def interval_fake(self) -> Interval:
-        """Wilson's, of ``accuracy_fake``."""
-        return wilson(self.right_fake, self.n_fake)
-
-    @property
-    def accuracy(self) -> float:
-        """The balanced accuracy: mean of the two classes'."""
-        return (self.accuracy_real + self.accuracy_fake) / 2
-
-    @property
-    def interval(self) -> Interval:
-        """Of the balanced accuracy: ``balanced_interval``."""
-        return balanced_interval(self.right_real, self.n_real, self.right_fake, self.n_fake)
-
-    @property
-    def auc_interval(self) -> Interval:
-        """Of the AUC: ``auc_interval``."""
-        return auc_interval(self.auc, self.n_real, self.n_fake)
+    accuracy_real = property(lambda self: self.right_real / self.n_real)
+    accuracy_fake = property(lambda self: self.right_fake / self.n_fake)
+    accuracy = property(lambda self: (self.accuracy_real + self.accuracy_fake) / 2)
+    interval_real = property(lambda self: wilson(self.right_real, self.n_real))
+    interval_fake = property(lambda self: wilson(self.right_fake, self.n_fake))
+    interval = property(lambda self: balanced_interval(self.right_real, self.n_real, self.right_fake, self.n_fake))
+    auc_interval = property(lambda self: auc_interval(self.auc, self.n_real, self.n_fake))
 
 
 def detection(real: ArrayLike, fake: ArrayLike, threshold: float) -> Detection:
@@ -188,11 +151,6 @@ def as_row(result: Detection) -> dict[str, float]:
         "auc": result.auc, "auc_low": result.auc_interval[0], "auc_high": result.auc_interval[1],
         "n_real": result.n_real, "n_fake": result.n_fake,
     }  # fmt: skip
-
-
-SURE = 0.05  # family-wise level of a notebook's claims
-FARTHEST = 7.0  # standard deviations up to which p-values are told apart: 2.6e-12
-SAME = 1e-12  # error, of values around 1, up to which they differ by rounding alone
 
 
 @dataclass(frozen=True)
@@ -219,7 +177,10 @@ class Estimate:
         return self.at(1 - SURE)
 
     def p(self, bar: float) -> float:
-        """Two-sided p-value of the hypothesis that the truth is ``bar``; 1 if there is no interval."""
+        """Two-sided p-value of the hypothesis that the truth is ``bar``; 1 if there is no interval.
+
+        It is the smallest level at which the interval leaves the bar out.
+        """
         if self.value == bar or np.isnan(self.at(1 - SURE)).any():
             return 1.0
 
@@ -246,26 +207,17 @@ def t_estimate(values: ArrayLike, basis: str) -> Estimate:
 
 
 def scaled_t(value: float, error: float, freedom: int, basis: str) -> Estimate:
-    """``value`` +- t error, with so many degrees of freedom; without an error ``equal_estimate``."""
-    if error <= SAME * max(1.0, abs(value)):
-        return equal_estimate(value, freedom + 1, basis)
+    """``value`` +- t error, with so many degrees of freedom.
 
-    def at(confidence: float) -> Interval:
-        half = float(student.ppf(0.5 + confidence / 2, freedom) * error)
-        return value - half, value + half
-
-    return Estimate(value, at, basis)
-
-
-def equal_estimate(value: float, n: int, basis: str) -> Estimate:
-    """The value of ``n`` repetitions that are all equal: by the sign test, for they do not say how far others vary.
-
-    All are on one side of any bar, as by chance with p = 2^(1 - n), however far it is. The interval that inverts this
-    is unbounded unless 1 - confidence is at least so much: at 95 % for n < 6.
+    Repetitions that are all equal do not say how far others vary. They are judged by the sign test: all are on one
+    side of any bar, as by chance with p = 2^-freedom; the interval that inverts this is unbounded at 95 % for n < 6.
     """
 
     def at(confidence: float) -> Interval:
-        return (value, value) if 1 - confidence >= 2.0 ** (1 - n) else (-np.inf, np.inf)
+        if error <= SAME * max(1.0, abs(value)):
+            return (value, value) if 1 - confidence >= 2.0**-freedom else (-np.inf, np.inf)
+        half = float(student.ppf(0.5 + confidence / 2, freedom) * error)
+        return value - half, value + half
 
     return Estimate(value, at, basis)
 
@@ -292,13 +244,10 @@ def jackknife(statistic: Callable[[np.ndarray], float], groups: Sequence[str], b
 
 
 def sum_estimate(weights: ArrayLike, parts: Sequence[Estimate], basis: str) -> Estimate:
-    """Weighted sum of independent estimates: ``stats.mover``."""
+    """Weighted sum of independent estimates, by ``mover``."""
     values = [part.value for part in parts]
-    return Estimate(
-        float(np.dot(np.asarray(weights, np.float64), values)),
-        lambda confidence: mover(weights, values, [part.at(confidence) for part in parts]),
-        basis,
-    )
+    total = float(np.dot(np.asarray(weights, np.float64), values))
+    return Estimate(total, lambda sure: mover(weights, values, [part.at(sure) for part in parts]), basis)
 
 
 def share_estimate(share: float, n: int, basis: str) -> Estimate:
@@ -308,13 +257,11 @@ def share_estimate(share: float, n: int, basis: str) -> Estimate:
 
 def auc_estimate(value: float, n_real: int, n_fake: int) -> Estimate:
     """An AUC with its interval over the test images."""
-    return Estimate(
-        value, lambda confidence: auc_interval(value, n_real, n_fake, confidence), f"{n_real} + {n_fake} images"
-    )
+    return Estimate(value, lambda sure: auc_interval(value, n_real, n_fake, sure), f"{n_real} + {n_fake} images")
 
 
 def balanced_estimate(share_real: float, n_real: int, share_fake: float, n_fake: int) -> Estimate:
-    """A balanced accuracy with its interval over the test images, see ``stats.balanced_interval``."""
+    """A balanced accuracy with its interval over the test images, see ``balanced_interval``."""
     parts = [share_estimate(float(share), int(n), "") for share, n in ((share_real, n_real), (share_fake, n_fake))]
     return sum_estimate([0.5, 0.5], parts, f"{n_real} + {n_fake} images")
 
@@ -335,10 +282,8 @@ def holm(p: Sequence[float]) -> list[float]:
     Calling those below .05 keeps the chance of any false call below .05, whatever their dependence.
     """
     order = np.argsort(p, kind="stable")
-    found, highest = np.empty(len(p)), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - rank) * float(p[index])))
-        found[index] = highest
+    found = np.empty(len(p))
+    found[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p, np.float64)[order] * np.arange(len(p), 0, -1)))
     return found.tolist()
 
 

@@ -220,7 +220,7 @@ def order_claim(part: pd.DataFrame, data: str) -> Claim:
 def consistency_claims(table: pd.DataFrame, data: str) -> list[Claim]:
     """Of Fig. D: DIF is less consistent, yet the ranking holds."""
     part = good(table)
-    text, paper = CLAIMS["low_sample_spread"].text, "box plots (S Fig. D), not readable as numbers"
+    text, paper = CLAIMS["low_sample_spread"], "box plots (S Fig. D), not readable as numbers"
     names = [method for method in FIG_D_METHODS if method in set(part["method"])]
     draws = part["seed"].nunique()
     if "DIF" not in names or len(names) < 2 or draws < 2:
@@ -258,8 +258,8 @@ def method_claims(table: pd.DataFrame, data: str) -> list[Claim]:
         gap = paired_gap(table, "method", "DIF", name)
         ours = f"{percent(means['DIF'])} against {percent(means[name])}, {points(gap)}"
         text = f"DIF is better than {name} trained on the same images (on {data})"
-        claims.append(judge_gap(text, CLAIMS["few_samples"].text, ours, gap, "it is worse here"))
-    return claims or [unmeasured(CLAIMS["few_samples"].text, None, "needs DIF and another method")]
+        claims.append(judge_gap(text, CLAIMS["few_samples"], ours, gap, "it is worse here"))
+    return claims or [unmeasured(CLAIMS["few_samples"], None, "needs DIF and another method")]
 
 
 @over_cells
