@@ -40,7 +40,7 @@ def main() -> None:
         halves = (paths[: options.images // 2], paths[options.images // 2 :])
         elapsed = seconds(lambda: sets.extend(residuals_of(half, denoiser, cache=False) for half in halves))
         fingerprint = fit_dif(sets[0].values, sets[1].values, DifPlan(steps=3, bfloat16=runtime.bfloat16))
-        scores = [fingerprint.scores(s.values) for s in sets]
+        scores = [fingerprint.rho(s.values) for s in sets]
     counts = [len(score) for score in scores]
     report(benchmark="memory", images=counts, size=256, bfloat16=runtime.bfloat16, seconds_residuals=elapsed)
 

@@ -29,7 +29,7 @@ import pandas as pd
 
 from difcore.experiments.published_images import published_fingerprints
 from difcore.files import derived_seed
-from difcore.fingerprints.detector import Fingerprint
+from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, fit_marra18, fit_restarted
 from difcore.images.release import locate
 from difcore.records.artefacts import NeedsData, save_artefact
@@ -74,17 +74,17 @@ def divide(group: Sequence[str], n_train: int, rng: np.random.Generator) -> tupl
     return np.sort(train), np.array([i for i in range(len(group)) if group[i] not in seen], int)
 
 
-def fit(method: str, real: np.ndarray, fake: np.ndarray, plan: DifPlan, name: str) -> Fingerprint:
+def fit(method: str, real: np.ndarray, fake: np.ndarray, plan: DifPlan, name: str) -> Detector:
     """A fingerprint by one of ``METHODS``."""
     if method == "DIF":
         return fit_restarted(real, fake, plan, name, progress=True)
     return fit_marra18(real, fake, name, clean=method == "Marra18-ZM")
 
 
-def tested(print_: Fingerprint, reals: Mapping[str, np.ndarray], fakes: Mapping[str, np.ndarray]) -> list[dict]:
+def tested(print_: Detector, reals: Mapping[str, np.ndarray], fakes: Mapping[str, np.ndarray]) -> list[dict]:
     """A row for each set of generated images and each source of reals."""
-    rho_real = {source: print_.scores(values).numpy() for source, values in reals.items()}
-    rho_fake = {generator: print_.scores(values).numpy() for generator, values in fakes.items()}
+    rho_real = {source: print_.rho(values).numpy() for source, values in reals.items()}
+    rho_fake = {generator: print_.rho(values).numpy() for generator, values in fakes.items()}
     return [
         {"images": generator, "reals": source, **as_row(detection(real, fake, print_.threshold))}
         for generator, fake in rho_fake.items()

@@ -20,7 +20,7 @@ from tiny import random_dncnn
 from difcore.detectors.trained import ClassifierPlan
 from difcore.experiments.detecting import detect
 from difcore.files import PROJECT_DIR
-from difcore.fingerprints.detector import Fingerprint, save_fingerprint
+from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan
 from difcore.records.cells import Cell, compute
 from difcore.residuals.denoisers import save_denoiser
@@ -111,7 +111,7 @@ def test_detect_runs_on_an_emulated_haswell(tmp_path: Path) -> None:
     weights = save_denoiser(tmp_path / "d.safetensors", random_dncnn(), torch.zeros(3, 96, 96), {})
     rng = np.random.default_rng(0)
     pattern = torch.from_numpy(rng.standard_normal((3, 96, 96)).astype(np.float32))
-    known = save_fingerprint(tmp_path / "f.safetensors", Fingerprint(pattern, 0.0, 0.1, "dif", "G"))
+    known = Detector(pattern, 0.0, 0.1, "dif", "G").save(tmp_path / "f.safetensors")
     Image.fromarray(rng.integers(0, 256, (100, 100, 3), np.uint8)).save(tmp_path / "a.png")
     arguments = ["-m", "difcore.cli.app", "detect", known, tmp_path / "a.png", "--denoiser", weights, "--json"]
     found = emulated(arguments)

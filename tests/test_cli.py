@@ -25,8 +25,9 @@ from difcore.cli.app import app
 from difcore.cli.inputs import make_plan, training_count
 from difcore.cli.output import answer
 from difcore.files import PROJECT_DIR, derived_seed, sha256_file
-from difcore.fingerprints.detector import Fingerprint, contents, load_fingerprint, save_fingerprint
+from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan
+from difcore.fingerprints.verdicts import contents
 from difcore.images import release
 from difcore.images.crops import read_crop, sha256_pixels
 from difcore.machine.cache import cache_folder
@@ -181,7 +182,7 @@ def test_fit_marra18_measures_what_it_did_not_train_on(world: World, tmp_path: P
     assert (document["seed"], document["name"], document["crop"]) == (3, "gen", CROP)
     assert [Path(entry["path"]).name for entry in document["skipped"]] == ["x.png", "small.png"]
     assert document["skipped"][1]["reason"].startswith("too small")
-    fingerprint = load_fingerprint(out)
+    fingerprint = Detector.load(out)
     assert fingerprint.metadata["denoiser_sha256"] == document["denoiser_sha256"]
     assert fingerprint.mu_fake == document["mu_fake"] > document["mu_real"]
 
@@ -203,7 +204,7 @@ def test_fit_dif_takes_every_parameter(world: World, tmp_path: Path) -> None:
     assert document["plan"]["seed"] in drawn
     assert (document["steps"], document["name"], document["jpeg"]) == (3, "G", 90)
     assert (document["n_real"], document["n_fake"]) == (2, 2)  # a quarter is held out
-    assert load_fingerprint(out).metadata["jpeg"] == 90
+    assert Detector.load(out).metadata["jpeg"] == 90
     assert document["limit"] == LIMIT
     everything = ("fit", *world.pair(), "--out", out, *given, *options, "--no-hold-out")
     document = call(*everything, "--json").json
@@ -226,7 +227,7 @@ def test_fit_in_the_papers_mode_and_back(world: World, tmp_path: Path) -> None:
     assert (document["limit"], document["mode"]) == (None, "paper")
     assert document["denoiser"] == f"{world.denoiser.stem}:mean" and document["F_DnCNN"].startswith("border profile")
     assert f"difcore: warning: F_DnCNN of {world.denoiser}:mean is not the paper's: border profile" in fitted.err
-    assert load_fingerprint(out).metadata["F_DnCNN"] == document["F_DnCNN"]
+    assert Detector.load(out).metadata["F_DnCNN"] == document["F_DnCNN"]
     own = call("fit", *world.pair(), "--out", out, *filter_, "--mode", "paper", "--margin", 0.2, "--steps", 2, "--crop",
                CROP, "--json")  # fmt: skip
     assert own.json["plan"]["margin"] == 0.2
@@ -283,9 +284,7 @@ def test_evaluate(world: World, tmp_path: Path) -> None:
 def untaught(world: World, folder: Path) -> Path:
     """The first generator's fingerprint without what it knows of reals and of its training images."""
     nothing: dict[str, Any] = {"null": None, "null_images": frozenset(), "trained": frozenset()}
-    return save_fingerprint(
-        folder / "a.safetensors", dataclasses.replace(load_fingerprint(world.fingerprint), **nothing)
-    )
+    return dataclasses.replace(Detector.load(world.fingerprint), **nothing).save(folder / "a.safetensors")
 
 
 def test_evaluate_counts_neither_the_training_images_nor_those_of_the_null(world: World, tmp_path: Path) -> None:
@@ -374,8 +373,8 @@ def test_folders_inside_are_named_or_read(world: World, tmp_path: Path) -> None:
 def test_reals_that_are_all_training_images_make_no_null_and_the_warning_says_so(world: World, tmp_path: Path) -> None:
     reals = world.images("a", "0_real")
     trained = frozenset(contents(sha256_pixels(read_crop(path, CROP)) for path in reals.iterdir()))
-    known = dataclasses.replace(load_fingerprint(world.fingerprint), trained=trained)
-    path = save_fingerprint(tmp_path / "a.safetensors", known)
+    known = dataclasses.replace(Detector.load(world.fingerprint), trained=trained)
+    path = known.save(tmp_path / "a.safetensors")
     fake = world.images("a", "1_fake") / "0.png"
     result = call("detect", path, fake, "--reals", reals, "--denoiser", world.denoiser, "--json")
     cause = "of the 8 usable reals given, 8 are in its training set"
@@ -386,10 +385,10 @@ def test_reals_that_are_all_training_images_make_no_null_and_the_warning_says_so
 
 def test_detect_ranks_fingerprints_given_among_images(world: World, tmp_path: Path) -> None:
     path = untaught(world, tmp_path)
-    fingerprint = load_fingerprint(path)
+    fingerprint = Detector.load(path)
     other = torch.randn(fingerprint.pattern.shape, generator=torch.Generator().manual_seed(1))
     unrelated = dataclasses.replace(fingerprint, pattern=other)  # of the same name
-    save_fingerprint(tmp_path / "z.safetensors", unrelated)
+    unrelated.save(tmp_path / "z.safetensors")
     fake, real = world.images("a", "1_fake") / "0.png", world.images("a", "0_real")
     bad, black = tmp_path / "bad.png", tmp_path / "black.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -463,9 +462,9 @@ def test_import_official(tmp_path: Path) -> None:
     document = call("import-official", checkpoint, "--out", out, "--json").json
     assert (document["name"], document["crop"], document["steps"]) == ("sd", CROP, 30)
     assert document["mu_real"] == pytest.approx(-0.1)
-    assert load_fingerprint(out).mu_fake == pytest.approx(0.2)
+    assert Detector.load(out).mu_fake == pytest.approx(0.2)
     assert "mine" in call("import-official", checkpoint, "--out", out, "--name", "mine").out
-    assert load_fingerprint(out).name == "mine"
+    assert Detector.load(out).name == "mine"
     out = tmp_path / "none.safetensors"
     for k, junk in enumerate((b"", b"junk", b"root:x:0:0", b"PK\x03\x04", bytes(range(256)), b"\x80\x02]q\x00.")):
         (tmp_path / f"{k}.pt").write_bytes(junk)
@@ -584,8 +583,8 @@ def places(world: World, tmp_path: Path) -> dict[str, Path]:
     shutil.copy(real / "0.png", found["single"])
     for name in ("file", "junk"):
         found[name].write_bytes(b"junk")
-    wide = Fingerprint(torch.randn(3, 2 * CROP, 2 * CROP), 0.0, 0.1)
-    found["wide"] = save_fingerprint(tmp_path / "wide.safetensors", wide)
+    wide = Detector(torch.randn(3, 2 * CROP, 2 * CROP), 0.0, 0.1)
+    found["wide"] = wide.save(tmp_path / "wide.safetensors")
     return found
 
 
@@ -645,7 +644,7 @@ def test_an_interrupt_is_quiet_and_leaves_nothing(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("difcore.experiments.own_folders.fit_folders", interrupted)
+    monkeypatch.setattr("difcore.fingerprints.fitting.fitted", interrupted)
     out = tmp_path / "f.safetensors"
     result = call("fit", *world.pair(), "--out", out, "--crop", CROP, "--denoiser", world.denoiser)
     assert (result.code, result.out, result.err.strip()) == (130, "", "")
@@ -656,7 +655,7 @@ def test_other_errors_are_not_hidden(world: World, monkeypatch: pytest.MonkeyPat
     def broken(*args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("difcore.experiments.own_folders.fit_folders", broken)
+    monkeypatch.setattr("difcore.fingerprints.fitting.fitted", broken)
     with pytest.raises(ZeroDivisionError):
         call("fit", *world.pair(), "--out", tmp_path / "f.safetensors", "--denoiser", world.denoiser)
 

@@ -11,15 +11,13 @@ import torch
 from PIL import Image
 from tiny import noise_images, write_images
 
-from difcore.cli.judging import called_generated
-from difcore.experiments.own_folders import Evaluated
-from difcore.fingerprints.detector import OFFICIAL, Fingerprint
+from difcore.fingerprints.detector import OFFICIAL, Detector, Evaluation
 from difcore.fingerprints.null import null_of
 from difcore.fingerprints.verdicts import (
     COLUMNS,
     DEMOSAICED,
     Condition,
-    conditions_of,
+    condition_of,
     flat_share,
     judge,
     null_warnings,
@@ -33,14 +31,14 @@ from difcore.stats import detection
 PLAIN = Condition(0.1, -5.0, None, "0" * 16)
 
 
-def fingerprint(name: str, n: int = 400, seed: int = 0, **changes: object) -> Fingerprint:
+def fingerprint(name: str, n: int = 400, seed: int = 0, **changes: object) -> Detector:
     """Reals correlate by N(0, .01^2) with it, fakes by .05."""
     rho = np.random.default_rng(seed).normal(0, 0.01, n)
-    found = Fingerprint(torch.rand(3, 8, 8), 0.0, 0.05, name=name, null=null_of({"reals": rho}))
+    found = Detector(torch.rand(3, 8, 8), 0.0, 0.05, name=name, null=null_of({"reals": rho}))
     return replace(found, **changes)  # type: ignore[arg-type]
 
 
-def one(rho: float, f: Fingerprint, condition: Condition = PLAIN, **rest: object) -> tuple[str, str]:
+def one(rho: float, f: Detector, condition: Condition = PLAIN, **rest: object) -> tuple[str, str]:
     """Verdict and reason of one image and one fingerprint."""
     row = judge({"f": f}, np.array([[rho]]), ["x"], [condition], **rest).iloc[0]  # type: ignore[arg-type]
     return row.verdict, row.reason
@@ -98,9 +96,9 @@ def test_demosaiced_photographs_count_for_images_with_a_lattice() -> None:
     assert table.z[0] == table.z[1] > 5  # whose it is goes by ordinary photographs
     assert list(judge({"f": f}, rho, ["a", "b", "c"], [PLAIN] * 3).verdict) == ["undecided", "undecided", "generated"]
     scores = {"real": np.array([0.0]), "fake": rho[0]}  # what `evaluate` counts is what `detect` says
-    found = Evaluated(detection(rho[0], rho[0], 0), scores, {"real": lattices[:1], "fake": lattices}, ())
-    assert called_generated(f, found, 0.01) == {"called_real": 0, "called_fake": 2}
-    assert called_generated(replace(f, null=None), found, 0.01) == {"called_real": None, "called_fake": None}
+    found = Evaluation(detection(rho[0], rho[0], 0), scores, {"real": lattices[:1], "fake": lattices}, ())
+    assert found.called(null, 0.01) == {"real": 0, "fake": 2}
+    assert found.called(None, 0.01) == {"real": None, "fake": None}
 
 
 def test_fingerprints_that_do_not_apply_are_not_counted_by_holm() -> None:
@@ -140,7 +138,9 @@ def test_conditions_of_files(tmp_path: Path) -> None:
     paths = write_images(tmp_path, [photo, large, box, boxed])
     Image.fromarray(photo).save(tmp_path / "x.png.jpg", "JPEG", quality=83)
     (tmp_path / "x.png.jpg").rename(tmp_path / "lies.png")
-    plain, enlarged, constant, letterboxed, jpeg = conditions_of([*paths, tmp_path / "lies.png"], 48)
+    found = [condition_of(path, 48) for path in (*paths, tmp_path / "lies.png")]
+    plain, enlarged, constant, letterboxed, jpeg = found
+    assert condition_of(photo, 48) == plain
     assert not plain.constant and not plain.resampled and plain.jpeg_quality is None
     assert enlarged.resampled and not enlarged.constant
     assert constant.constant and letterboxed.constant and not constant.resampled

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tiny import random_denoiser, random_dncnn
 from torch import Tensor
 
-from difcore.fingerprints.detector import Fingerprint, save_fingerprint
+from difcore.fingerprints.detector import Detector
 from difcore.residuals import denoisers
 from difcore.residuals.bias import BORDER, bias_for_size, border_profile
 from difcore.residuals.denoisers import (
@@ -255,7 +255,7 @@ NOT_DENOISERS: dict[str, Callable[[Path], object]] = {
     "random bytes": lambda p: p.write_bytes(np.random.default_rng(0).bytes(4096)),
     "empty": lambda p: p.write_bytes(b""),
     "torch": lambda p: torch.save(random_dncnn(3, 4).state_dict(), p),
-    "a fingerprint": lambda p: save_fingerprint(p, Fingerprint(torch.rand(3, 8, 8), 0, 1)),
+    "a fingerprint": lambda p: Detector(torch.rand(3, 8, 8), 0, 1).save(p),
     "foreign metadata": lambda p: save_file({"bias": torch.zeros(3, 8, 8)}, p, {"format": "pt"}),
     "no metadata": lambda p: save_file({"bias": torch.zeros(3, 8, 8)}, p),
     "no bias": lambda p: denoiser_with(p, drop="bias"),

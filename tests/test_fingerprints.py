@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from difcore.fingerprints.detector import Fingerprint, import_official, load_fingerprint, save_fingerprint
+from difcore.fingerprints.correlation import nearest_centre
+from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.null import null_of
 from difcore.paper import GENERATORS
 
@@ -31,7 +33,7 @@ def checkpoint(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_fake_correlates_positively_whatever_the_sign_of_the_fit() -> None:
-    up, down = Fingerprint(pattern(), -0.01, 0.02), Fingerprint(-pattern(), 0.01, -0.02)
+    up, down = Detector(pattern(), -0.01, 0.02), Detector(-pattern(), 0.01, -0.02)
     assert torch.equal(up.pattern, pattern()) and torch.equal(down.pattern, pattern())
     assert (up.mu_real, up.mu_fake) == (down.mu_real, down.mu_fake) == (-0.01, 0.02)
     assert up.threshold == down.threshold == pytest.approx(0.005)
@@ -40,18 +42,18 @@ def test_a_fake_correlates_positively_whatever_the_sign_of_the_fit() -> None:
 
 def test_turning_a_fingerprint_around_turns_no_decision_around() -> None:
     residuals = torch.randn(50, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    up, down = Fingerprint(pattern(), -0.01, 0.02), Fingerprint(-pattern(), 0.01, -0.02)
-    assert torch.equal(up.decide(residuals), down.decide(residuals))
-    assert 0 < int(up.decide(residuals).sum()) < 50
+    up, down = Detector(pattern(), -0.01, 0.02), Detector(-pattern(), 0.01, -0.02)
+    decisions = [d.rho(residuals) > d.threshold for d in (up, down)]
+    assert torch.equal(*decisions) and 0 < int(decisions[0].sum()) < 50
     flat = residuals.flatten(1).numpy()
     expected = [np.corrcoef(pattern().flatten().numpy(), r)[0, 1] for r in flat]
-    np.testing.assert_allclose(up.scores(residuals), expected, atol=1e-6)
+    np.testing.assert_allclose(up.rho(residuals), expected, atol=1e-6)
     # the decision is the threshold's: halfway between the centres
-    assert torch.equal(up.decide(residuals), up.scores(residuals) > up.threshold)
+    assert torch.equal(decisions[0], nearest_centre(up.rho(residuals), up.mu_real, up.mu_fake))
 
 
 def test_other_centres_keep_the_pattern() -> None:
-    moved = Fingerprint(pattern(), -0.1, 0.2, "marra18", "x", {"a": 1}).with_centres(0.0, 0.5)
+    moved = replace(Detector(pattern(), -0.1, 0.2, "marra18", "x", {"a": 1}), mu_real=0.0, mu_fake=0.5)
     assert torch.equal(moved.pattern, pattern())
     assert (moved.mu_real, moved.mu_fake, moved.method, moved.name, moved.metadata) == (
         0,
@@ -60,14 +62,14 @@ def test_other_centres_keep_the_pattern() -> None:
         "x",
         {"a": 1},
     )
-    turned = moved.with_centres(0.5, 0.0)
+    turned = replace(moved, mu_real=0.5, mu_fake=0.0)
     assert torch.equal(turned.pattern, -pattern()) and (turned.mu_real, turned.mu_fake) == (-0.5, 0.0)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (1, 3, 8, 8), (4, 8, 8)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"shape \(3, H, W\)"):
-        Fingerprint(torch.zeros(shape), 0, 1)
+        Detector(torch.zeros(shape), 0, 1)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -76,19 +78,19 @@ def test_values_that_are_not_finite_are_refused(bad: float) -> None:
     broken[1, 2, 3] = bad
     for arguments in ((broken, 0.0, 1.0), (pattern(), bad, 1.0), (pattern(), 0.0, bad)):
         with pytest.raises(ValueError, match="not finite"):
-            Fingerprint(*arguments)
+            Detector(*arguments)
 
 
 def test_residuals_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot correlate"):
-        Fingerprint(pattern(), 0, 1).scores(torch.zeros(2, 3, 9, 9))
+        Detector(pattern(), 0, 1).rho(torch.zeros(2, 3, 9, 9))
 
 
 def test_a_file_gives_back_every_bit(tmp_path: Path) -> None:
     plan = {"steps": 480, "alpha": 1.0, "patience": None, "prior": "unet"}
-    saved = Fingerprint(pattern() / 3, -1 / 3, 0.1 + 0.2, "marra18", "SD 1.4 · ü", {"plan": plan, "n_real": 128})
-    path = save_fingerprint(tmp_path / "new" / "f.safetensors", saved)
-    loaded = load_fingerprint(path)
+    saved = Detector(pattern() / 3, -1 / 3, 0.1 + 0.2, "marra18", "SD 1.4 · ü", {"plan": plan, "n_real": 128})
+    path = saved.save(tmp_path / "new" / "f.safetensors")
+    loaded = Detector.load(path)
     assert torch.equal(loaded.pattern, saved.pattern) and loaded.pattern.dtype == torch.float32
     assert (loaded.mu_real, loaded.mu_fake) == (-1 / 3, 0.1 + 0.2)
     assert (loaded.method, loaded.name, loaded.metadata) == ("marra18", "SD 1.4 · ü", saved.metadata)
@@ -98,23 +100,23 @@ def test_a_file_gives_back_every_bit(tmp_path: Path) -> None:
 def test_a_file_gives_back_the_null_and_the_hashes(tmp_path: Path) -> None:
     rho = np.random.default_rng(0).normal(0, 0.01, 30)
     null, trained = null_of({"held-out reals": rho, "other": rho[:5] / 3}), frozenset(["0" * 16, "0123456789abcdef"])
-    saved = Fingerprint(pattern(), -0.1, 0.2, null=null, trained=trained, null_images=frozenset(["f" * 16]))
-    loaded = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", saved))
+    saved = Detector(pattern(), -0.1, 0.2, null=null, trained=trained, null_images=frozenset(["f" * 16]))
+    loaded = Detector.load(saved.save(tmp_path / "f.safetensors"))
     assert (loaded.null, loaded.trained, loaded.null_images) == (null, trained, frozenset(["f" * 16]))
-    older = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", Fingerprint(pattern(), -0.1, 0.2)))
+    older = Detector.load(Detector(pattern(), -0.1, 0.2).save(tmp_path / "f.safetensors"))
     assert older.null is None and older.trained == older.null_images == frozenset()
 
 
 def test_the_null_turns_with_the_sign() -> None:
     null = null_of({"reals": [0.1, 0.2, 0.4]})
-    turned = Fingerprint(-pattern(), 0.01, -0.02, null=null).null
+    turned = Detector(-pattern(), 0.01, -0.02, null=null).null
     assert turned is not None and turned.kinds["reals"].rho == (-0.4, -0.2, -0.1)
-    assert Fingerprint(pattern(), -0.01, 0.02, null=null).null is null
+    assert Detector(pattern(), -0.01, 0.02, null=null).null is null
 
 
 def test_centres_of_any_number_type_survive_a_file(tmp_path: Path) -> None:
-    saved = Fingerprint(pattern(), np.float32(-0.5), torch.tensor(0.25), "dif")  # type: ignore[arg-type]
-    loaded = load_fingerprint(save_fingerprint(tmp_path / "f.safetensors", saved))
+    saved = Detector(pattern(), np.float32(-0.5), torch.tensor(0.25), "dif")  # type: ignore[arg-type]
+    loaded = Detector.load(saved.save(tmp_path / "f.safetensors"))
     assert (loaded.mu_real, loaded.mu_fake, loaded.threshold) == (-0.5, 0.25, -0.125)
 
 
@@ -146,7 +148,7 @@ NOT_FINGERPRINTS: dict[str, Callable[[Path], object]] = {
 
 
 def saved_bytes(path: Path) -> bytes:
-    return save_fingerprint(path, Fingerprint(pattern(), 0, 1)).read_bytes()
+    return Detector(pattern(), 0, 1).save(path).read_bytes()
 
 
 @pytest.mark.parametrize("write", NOT_FINGERPRINTS.values(), ids=NOT_FINGERPRINTS.keys())
@@ -154,12 +156,12 @@ def test_other_files_are_refused_by_name(tmp_path: Path, write: Callable[[Path],
     path = tmp_path / "f.safetensors"
     write(path)
     with pytest.raises(ValueError, match="not a difcore fingerprint") as caught:
-        load_fingerprint(path)
+        Detector.load(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
-    for read in (load_fingerprint, import_official):
+    for read in (Detector.load, Detector.from_official):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             read(tmp_path / "nowhere.pt")
 
@@ -167,31 +169,31 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
 def test_a_checkpoint_handed_to_load_is_pointed_to_the_import(tmp_path: Path) -> None:
     torch.save(checkpoint(), tmp_path / "chk_0.pt")
     with pytest.raises(ValueError, match="import-official"):
-        load_fingerprint(tmp_path / "chk_0.pt")
+        Detector.load(tmp_path / "chk_0.pt")
 
 
 def test_import_takes_the_centres_from_the_last_twenty_steps(tmp_path: Path) -> None:
     path = tmp_path / "sd14" / "chk_0.pt"
     path.parent.mkdir()
     torch.save(checkpoint(), path)
-    found = import_official(path)
+    found = Detector.from_official(path)
     # (0 + 1 + ... + 19) / 20 / 100 = 0.095
     assert (found.mu_real, found.mu_fake) == (pytest.approx(0.095), pytest.approx(1.095))
     assert torch.equal(found.pattern, pattern())
     assert (found.name, found.method, found.metadata["steps"]) == ("sd14", "dif", 120)
-    assert import_official(path, "other").name == "other"
+    assert Detector.from_official(path, "other").name == "other"
 
 
 def test_import_turns_a_negative_fingerprint_around(tmp_path: Path) -> None:
     torch.save(checkpoint(**{"Train Real": [0.25] * 30, "Train Fake": [-0.5] * 30}), tmp_path / "chk_0.pt")
-    found = import_official(tmp_path / "chk_0.pt")
+    found = Detector.from_official(tmp_path / "chk_0.pt")
     assert (found.mu_real, found.mu_fake) == (-0.25, 0.5)
     assert torch.equal(found.pattern, -pattern())
 
 
 def test_a_short_training_is_averaged_whole(tmp_path: Path) -> None:
     torch.save(checkpoint(**{"Train Real": [0.0, 0.5], "Train Fake": [1.0, 2.0]}), tmp_path / "chk_0.pt")
-    found = import_official(tmp_path / "chk_0.pt")
+    found = Detector.from_official(tmp_path / "chk_0.pt")
     assert (found.mu_real, found.mu_fake) == (0.25, 1.5)
 
 
@@ -223,7 +225,7 @@ def test_import_refuses_other_checkpoints(tmp_path: Path, content: Any, reason: 
     path = tmp_path / "chk_0.pt"
     torch.save(content, path)
     with pytest.raises(ValueError, match=reason) as caught:
-        import_official(path)
+        Detector.from_official(path)
     assert str(path) in str(caught.value)
 
 
@@ -234,7 +236,7 @@ def test_import_refuses_other_bytes(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "chk_0.pt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="cannot be read as a plain checkpoint") as caught:
-        import_official(path)
+        Detector.from_official(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -242,7 +244,7 @@ def test_import_refuses_half_a_download(tmp_path: Path) -> None:
     torch.save(checkpoint(), tmp_path / "whole.pt")
     (tmp_path / "chk_0.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-200])
     with pytest.raises(ValueError, match="cannot be read as a plain checkpoint"):
-        import_official(tmp_path / "chk_0.pt")
+        Detector.from_official(tmp_path / "chk_0.pt")
 
 
 class Bomb:
@@ -268,7 +270,7 @@ def test_import_executes_nothing(tmp_path: Path, writer: str) -> None:
     else:
         path.write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match="cannot be read as a plain checkpoint"):
-        import_official(path)
+        Detector.from_official(path)
     assert not marker.exists()
     if writer == "torch":  # the file is what it pretends to be: a loader that trusts it does execute it
         torch.load(path, weights_only=False)
@@ -279,10 +281,10 @@ def test_import_executes_nothing(tmp_path: Path, writer: str) -> None:
 
 def test_the_published_fingerprints(shared_data: Path, tmp_path: Path) -> None:
     for name in GENERATORS:
-        found = import_official(shared_data / "dif_official" / "checks" / name / "chk_0.pt")
+        found = Detector.from_official(shared_data / "dif_official" / "checks" / name / "chk_0.pt")
         assert found.name == name and found.pattern.shape == (3, 256, 256)
         assert -0.1 < found.mu_real < found.mu_fake < 0.1
         assert 320 <= found.metadata["steps"] <= 1600
-        again = load_fingerprint(save_fingerprint(tmp_path / f"{name}.safetensors", found))
+        again = Detector.load(found.save(tmp_path / f"{name}.safetensors"))
         assert torch.equal(again.pattern, found.pattern) and again.metadata == found.metadata
     assert len(GENERATORS) == 13

@@ -15,7 +15,7 @@ from tiny import grid
 from difcore.fingerprints import dif as batches
 from difcore.fingerprints import dif as fit
 from difcore.fingerprints.correlation import ncc, nearest_centre, zero_mean
-from difcore.fingerprints.detector import Fingerprint
+from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import (
     DifPlan,
     batch_statistics,
@@ -24,7 +24,6 @@ from difcore.fingerprints.dif import (
     pair_loss,
     separation_of,
     spreads,
-    trained_pattern,
 )
 from difcore.stats import auc
 
@@ -42,8 +41,8 @@ def small(count: int = 6, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np
     return planted(count, 0.5, grid(size), seed)
 
 
-def held_out(fingerprint: Fingerprint, real: np.ndarray, fake: np.ndarray) -> float:
-    return auc(fingerprint.scores(real), fingerprint.scores(fake))
+def held_out(fingerprint: Detector, real: np.ndarray, fake: np.ndarray) -> float:
+    return auc(fingerprint.rho(real), fingerprint.rho(fake))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -61,7 +60,7 @@ def test_dif_recovers_a_planted_fingerprint(seed: int) -> None:
     assert abs(found.mu_real) < 0.03
     assert (found.method, found.name) == ("dif", "planted")
     assert found.metadata == {"plan": asdict(plan), "steps": 60, "n_real": 50, "n_fake": 50}
-    decisions = found.decide(np.concatenate([real[50:], fake[50:]]))
+    decisions = found.rho(np.concatenate([real[50:], fake[50:]])) > found.threshold
     assert (decisions == (torch.arange(160) >= 80)).float().mean() > 0.95
 
 
@@ -228,7 +227,7 @@ def test_the_centres_of_the_pattern_decide_better_than_those_of_the_steps(
     former *= np.sign(former[1] - former[0])
 
     def balanced(centres: Any) -> float:
-        wrong, right = (nearest_centre(found.scores(x[256:]), *centres).double().mean() for x in (real, fake))
+        wrong, right = (nearest_centre(found.rho(x[256:]), *centres).double().mean() for x in (real, fake))
         return float(1 - wrong + right) / 2
 
     # Measured: 94.15 -> 94.35, 94.85 -> 94.90, 93.10 -> 93.40 %.
@@ -347,6 +346,6 @@ def test_no_step_waits_for_the_device(change: dict[str, Any], memory: int, monke
     monkeypatch.setattr(fit, "normal_on", lambda device, seed, on_cpu: partial(torch.randn, device=device))
     monkeypatch.setattr(fit, "pair_loss", lambda *given: passes.append(1) or pair_loss(*given))
     with pytest.raises(NotImplementedError, match="no data") as caught:
-        trained_pattern(*small(), replace(BASE, **change), "", "meta", False, None)
+        fit_dif(*small(), replace(BASE, **change), device="meta")
     assert len(passes) == BASE.steps
     assert "average.cpu()" in str(caught.traceback[-1].statement)

@@ -53,7 +53,7 @@ def test_the_means_are_means_and_the_centres_leave_one_out() -> None:
         for k, o in enumerate(others)
     ]
     assert found.mu_fake == pytest.approx(np.mean(own), abs=1e-5)
-    assert found.mu_real == pytest.approx(found.sign * float(found.scores(real).mean()), abs=1e-5)
+    assert found.mu_real == pytest.approx(found.sign * float(found.rho(real).mean()), abs=1e-5)
     assert found.metadata == {"n_real": 5, "n_fake": 5}
 
 
@@ -61,8 +61,8 @@ def test_the_means_are_means_and_the_centres_leave_one_out() -> None:
 def test_it_recovers_a_planted_pattern(seed: int) -> None:
     real, fake = planted(130, 0.2, grid(seed=seed), seed)
     found = fit_joslin20(real[:50], fake[:50])
-    assert auc(found.scores(real[50:]), found.scores(fake[50:])) > 0.99
-    right = torch.cat([~found.decide(real[50:]), found.decide(fake[50:])])
+    assert auc(found.rho(real[50:]), found.rho(fake[50:])) > 0.99
+    right = torch.cat([found.rho(real[50:]) <= found.threshold, found.rho(fake[50:]) > found.threshold])
     assert float(right.float().mean()) > 0.95
     # The pattern has energy where both frequencies are multiples of 32 / 4 = 8, and there the phases agree.
     peaks = torch.zeros(32, 32, dtype=torch.bool)
@@ -83,7 +83,7 @@ def test_phase_alone_is_enough() -> None:
     real, fake = noise[0] + 0.4 * np.roll(pattern, (1, 2), (1, 2)), noise[1] + 0.4 * pattern
     found = fit_joslin20(real[:40], fake[:40])
     # Measured over seeds 0 to 7: 0.87 to 0.97, and 0.45 to 0.54 for the magnitudes alone.
-    assert auc(found.scores(real[40:]), found.scores(fake[40:])) > 0.85
+    assert auc(found.rho(real[40:]), found.rho(fake[40:])) > 0.85
     m, silent = found.magnitude[None], torch.zeros(1, 3, 32, 32, dtype=torch.complex64)
     assert abs(auc(*(similarity(m, silent, *spectrum(x[40:])) for x in (real, fake))) - 0.5) < 0.12
 
@@ -95,28 +95,28 @@ def test_magnitude_alone_is_enough() -> None:
     for x in fake:
         x += 0.6 * np.roll(grid(seed=4), tuple(rng.integers(4, size=2)), (1, 2))
     found = fit_joslin20(real[:40], fake[:40])
-    assert auc(found.scores(real[40:]), found.scores(fake[40:])) > 0.95
+    assert auc(found.rho(real[40:]), found.rho(fake[40:])) > 0.95
 
 
 def test_nothing_planted_nothing_found() -> None:
     real, fake = planted(80, 0.0, grid())
     found = fit_joslin20(real[:30], fake[:30])
-    assert abs(auc(found.scores(real[30:]), found.scores(fake[30:])) - 0.5) < 0.2
+    assert abs(auc(found.rho(real[30:]), found.rho(fake[30:])) - 0.5) < 0.2
     assert abs(found.mu_fake - found.mu_real) < 0.02
 
 
 def test_scores_do_not_depend_on_scale_mean_or_company() -> None:
     real, fake = (x.astype(np.float32) for x in planted(6, 0.5, grid()))
     found = fit_joslin20(real, fake)
-    scores = found.scores(fake)
-    torch.testing.assert_close(found.scores(5 * fake + 3), scores, atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.scores(fake[2:3]), scores[2:3], atol=1e-6, rtol=0)
+    scores = found.rho(fake)
+    torch.testing.assert_close(found.rho(5 * fake + 3), scores, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.rho(fake[2:3]), scores[2:3], atol=1e-6, rtol=0)
     assert scores.shape == (6,) and float(scores.abs().max()) <= 1
 
 
 def test_a_flat_residual_resembles_nothing() -> None:
     found = fit_joslin20(*planted(6, 0.5, grid()))
-    assert found.scores(np.full((1, 3, 32, 32), 0.25, np.float32)).tolist() == [0]
+    assert found.rho(np.full((1, 3, 32, 32), 0.25, np.float32)).tolist() == [0]
 
 
 def test_classes_the_wrong_way_round_still_give_fakes_the_higher_score() -> None:
@@ -124,13 +124,13 @@ def test_classes_the_wrong_way_round_still_give_fakes_the_higher_score() -> None
     found = SpectralFingerprint(torch.rand(3, 16, 16), torch.ones(3, 16, 16, dtype=torch.complex64), 0.4, 0.1)
     same = SpectralFingerprint(found.magnitude, found.phase, 0.1, 0.4)
     x = np.random.default_rng(0).standard_normal((4, 3, 16, 16))
-    assert torch.equal(found.scores(x), -same.scores(x))
+    assert torch.equal(found.rho(x), -same.rho(x))
     assert (found.threshold, same.threshold) == (-0.25, 0.25)
 
 
 def test_other_sizes_and_too_few_are_refused() -> None:
     real, fake = planted(4, 0.5, grid(16))
     with pytest.raises(ValueError, match="fingerprint"):
-        fit_joslin20(real, fake).scores(np.ones((1, 3, 32, 32)))
+        fit_joslin20(real, fake).rho(np.ones((1, 3, 32, 32)))
     with pytest.raises(ValueError, match="at least 2 fake residuals, got 1"):
         fit_joslin20(real, fake[:1])

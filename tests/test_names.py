@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from difcore.cli.app import app
 from difcore.files import atomic_json, atomic_safetensors, atomic_text, read_safetensors, shown
-from difcore.fingerprints.detector import Fingerprint, load_fingerprint, save_fingerprint
+from difcore.fingerprints.detector import Detector
 from difcore.records.artefacts import read_record, save_artefact
 from difcore.records.tables import show_table
 
@@ -75,8 +75,8 @@ def test_json_and_fingerprints_give_names_back(tmp_path_factory: pytest.TempPath
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fingerprint_of_any_name_is_read_back(tmp_path: Path, name: bytes) -> None:
     text = os.fsdecode(name)
-    kept = Fingerprint(torch.ones(3, 8, 8) * torch.arange(8), 0.0, 0.1, name=text, metadata={"data": [text]})
-    found = load_fingerprint(save_fingerprint(tmp_path / text / f"{text}.safetensors", kept))
+    kept = Detector(torch.ones(3, 8, 8) * torch.arange(8), 0.0, 0.1, name=text, metadata={"data": [text]})
+    found = Detector.load(kept.save(tmp_path / text / f"{text}.safetensors"))
     assert (found.name, found.metadata, found.mu_fake) == (text, {"data": [text]}, 0.1)
     assert torch.equal(found.pattern, kept.pattern)
 
@@ -117,7 +117,7 @@ def test_the_command_line_with_such_names(tmp_path: Path) -> None:
 
     told = call("fit", real, fake, "--out", out, "--method", "marra18", "--crop", 32)
     assert r"dir\udcff\n\x1b[31m[red]%s/real/bad\n\udcff[red].png: not an image" in told
-    assert load_fingerprint(out).name == out.stem
+    assert Detector.load(out).name == out.stem
     assert r"\udcff" in call(
         "evaluate", out, "--real", tmp_path / odd / "new real", "--fake", tmp_path / odd / "new fake"
     )
@@ -128,4 +128,4 @@ def test_the_command_line_with_such_names(tmp_path: Path) -> None:
     assert [Path(entry["path"]).name for entry in document["skipped"]] == [os.fsdecode(b"bad\n\xff[red].png")]
     gone = CliRunner().invoke(app, ["detect", str(out), str(tmp_path / odd / "gone\n"), *options])
     assert gone.exit_code == 2 and len(gone.stderr.splitlines()) == 1 and r"%s/gone\n does not exist" in gone.stderr
-    assert np.isfinite(load_fingerprint(out).mu_fake)
+    assert np.isfinite(Detector.load(out).mu_fake)

@@ -11,16 +11,22 @@ import pytest
 from PIL import Image
 from tiny import grid, noise_images, with_pattern, write_images
 
-from difcore.detectors import methods
-from difcore.experiments.own import OwnFingerprint, demo_folders, model_card, train_or_show, train_your_own
-from difcore.experiments.own_detection import detect_claims, detect_or_show, detect_your_own
-from difcore.fingerprints.detector import save_fingerprint
+from difcore.experiments.own import (
+    OwnFit,
+    Sizes,
+    demo_folders,
+    detect_claims,
+    detect_your_own,
+    model_card,
+    train_your_own,
+)
 from difcore.fingerprints.dif import DifPlan
 from difcore.records.cells import NotEnough
 from difcore.residuals.denoisers import load_denoiser
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, TRAIN = 32, 24
+ALONE = Sizes(TRAIN, SIZE, 0)
 FILTER = load_denoiser("highpass", limit=0.7)
 
 
@@ -39,22 +45,22 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def trained(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> OwnFingerprint:
+def trained(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> OwnFit:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return train_your_own(*folders, FILTER, DifPlan(steps=60, seed=4), TRAIN, SIZE, 95, "planted")
+        return train_your_own(*folders, FILTER, DifPlan(steps=60, seed=4), "planted", sizes=Sizes(TRAIN, SIZE))
 
 
-def test_a_planted_pattern_is_found_in_images_that_were_not_drawn(trained: OwnFingerprint) -> None:
+def test_a_planted_pattern_is_found_in_images_that_were_not_drawn(trained: OwnFit) -> None:
     native, control = trained.table.itertuples()
     assert (native.encoding, control.encoding) == ("native", "JPEG q95")
     assert native.auc > 0.95 and native.n_real == native.n_fake == 16 and native.seed == 4
     assert trained.rho["fake"].mean() > trained.rho["real"].mean()
     assert [path.name for path in (Path(s.path) for s in trained.skipped)] == ["broken.png"]
-    assert trained.histogram()["mu_fake"] == trained.fingerprint.mu_fake
+    assert trained.histogram()["mu_fake"] == trained.detector.mu_fake
 
 
-def test_the_model_card_says_what_was_measured(trained: OwnFingerprint) -> None:
+def test_the_model_card_says_what_was_measured(trained: OwnFit) -> None:
     card = model_card(trained, "noise")
     native = trained.table.iloc[0]
     assert "# Fingerprint planted" in card and "noise; 24 + 24 to fit on, drawn with seed 4" in card
@@ -66,28 +72,18 @@ def test_the_model_card_says_what_was_measured(trained: OwnFingerprint) -> None:
 
 
 def test_an_averaged_residual_says_so(folders: tuple[Path, Path], cache: Path) -> None:
-    run = train_your_own(*folders, FILTER, DifPlan(steps=2), TRAIN, SIZE, 0, "mean", method="marra18-zm")
-    assert run.table.auc[0] > 0.95 and run.fingerprint.method == "marra18-zm"
+    run = train_your_own(*folders, FILTER, DifPlan(steps=2), "mean", "marra18-zm", ALONE)
+    assert run.table.auc[0] > 0.95 and run.detector.method == "marra18-zm"
     card = model_card(run, "noise")
     assert "averaged residual" in card and "mean-free" in card and "steps of" not in card
     with pytest.raises(ValueError, match="unknown method 'joslin20'; choose from dif, marra18, marra18-zm"):
-        train_your_own(*folders, FILTER, DifPlan(steps=2), TRAIN, SIZE, method="joslin20")
+        train_your_own(*folders, FILTER, DifPlan(steps=2), method="joslin20", sizes=ALONE)
 
 
-def test_the_fit_is_computed_where_the_filter_is(
-    folders: tuple[Path, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    used = []
-    fitted = methods.fit
-
-    def fit(*arguments: object, device: str = "cpu", **options: object) -> object:
-        used.append(device)
-        return fitted(*arguments, **options)
-
-    monkeypatch.setattr(methods, "fit", fit)
+def test_the_fit_is_computed_where_the_filter_is(folders: tuple[Path, Path], cache: Path) -> None:
     elsewhere = replace(FILTER, device="cpu:0")
-    train_your_own(*folders, elsewhere, DifPlan(steps=2), TRAIN, SIZE, 95, method="marra18")
-    assert used == ["cpu:0", "cpu:0"]
+    run = train_your_own(*folders, elsewhere, DifPlan(steps=2), method="marra18", sizes=ALONE)
+    assert run.detector.metadata["device"] == "cpu:0"
 
 
 def test_folders_of_two_formats_are_warned_of(folders: tuple[Path, Path], tmp_path: Path, cache: Path) -> None:
@@ -96,7 +92,7 @@ def test_folders_of_two_formats_are_warned_of(folders: tuple[Path, Path], tmp_pa
     for path in folders[0].iterdir():
         Image.open(path).save(real / f"{path.stem}.jpg", quality=90)
     plain = load_denoiser("highpass")
-    run = train_your_own(real, folders[1], plain, DifPlan(steps=2), TRAIN, SIZE, control_quality=0)
+    run = train_your_own(real, folders[1], plain, DifPlan(steps=2), sizes=ALONE)
     assert len(run.table) == 1
     card = model_card(run, "noise")
     assert "Warning: " in card and "JPEG" in card and "residuals not limited" in card
@@ -105,19 +101,19 @@ def test_folders_of_two_formats_are_warned_of(folders: tuple[Path, Path], tmp_pa
 
 def test_what_cannot_be_trained_on_is_refused(folders: tuple[Path, Path], cache: Path) -> None:
     with pytest.raises(NotEnough):
-        train_your_own(*folders, FILTER, DifPlan(steps=2), 39, SIZE)
+        train_your_own(*folders, FILTER, DifPlan(steps=2), sizes=Sizes(39, SIZE))
     for pair in ((folders[0], ""), ("", folders[1])):
         with pytest.raises(ValueError, match="both folders"):
-            train_or_show(*pair, FILTER, DifPlan(steps=2), TRAIN, SIZE, 0, "planted")
+            train_your_own(*pair, FILTER, DifPlan(steps=2), "planted", sizes=ALONE)
 
 
-def test_detection_takes_the_filter_of_the_fit(trained: OwnFingerprint, tmp_path: Path, cache: Path) -> None:
-    file = save_fingerprint(tmp_path / "planted.safetensors", trained.fingerprint)
+def test_detection_takes_the_filter_of_the_fit(trained: OwnFit, tmp_path: Path, cache: Path) -> None:
+    file = trained.detector.save(tmp_path / "planted.safetensors")
     write_images(tmp_path / "unknown", generated(6, 7), "fake_")
     write_images(tmp_path / "unknown", noise_images(6, SIZE, 8), "real_")
     (tmp_path / "unknown" / "broken.png").write_bytes(b"no image")
     found = detect_your_own([file], tmp_path / "unknown", "highpass")
-    assert (found.denoiser.hash, found.denoiser.limit) == (FILTER.hash, 0.7)
+    assert (found.bank.filter().hash, found.bank.filter().limit) == (FILTER.hash, 0.7)
     rho = found.table.set_index("image").rho
     assert rho[rho.index.str.startswith("fake")].min() > rho[rho.index.str.startswith("real")].median()
     assert len(found.skipped) == 1 and len(found.z(3)) == 3
@@ -127,16 +123,16 @@ def test_detection_takes_the_filter_of_the_fit(trained: OwnFingerprint, tmp_path
     best = found.best()
     assert best is not None and best.z == found.table.z.max() and best.image.startswith("fake")
     assert len(found.warnings) == 1 and "16 held-out reals only" in found.warnings[0]
-    foreign = detect_your_own([trained.fingerprint], tmp_path / "unknown", "photos")
+    foreign = detect_your_own([trained.detector], tmp_path / "unknown", "photos")
     assert len(foreign.warnings) == 2 and "photos" in foreign.warnings[0]
     assert set(foreign.table.verdict) == {"not applicable"}
     assert set(foreign.table.reason) == {"fitted with filter highpass"} and foreign.best() is None
 
 
 def test_the_fit_keeps_its_null_and_the_hashes_of_what_it_was_trained_on(
-    trained: OwnFingerprint, folders: tuple[Path, Path], tmp_path: Path, cache: Path
+    trained: OwnFit, folders: tuple[Path, Path], tmp_path: Path, cache: Path
 ) -> None:
-    found = trained.fingerprint
+    found = trained.detector
     assert found.null is not None and list(found.null.kinds) == ["held-out reals"]
     np.testing.assert_array_equal(found.null.kinds["held-out reals"].rho, np.sort(trained.rho["real"]))
     table = trained.null_table()
@@ -170,8 +166,8 @@ def test_naming_and_false_alarms_are_claims_of_their_own() -> None:
     assert [claim.verdict for claim in detect_claims(mute, "noise")] == ["not comparable"] * 2
 
 
-def test_detection_refuses_what_is_ambiguous(trained: OwnFingerprint, tmp_path: Path, cache: Path) -> None:
-    fingerprint = trained.fingerprint
+def test_detection_refuses_what_is_ambiguous(trained: OwnFit, tmp_path: Path, cache: Path) -> None:
+    fingerprint = trained.detector
     images = [write_images(tmp_path / folder, noise_images(1, SIZE))[0] for folder in "ab"]
     with pytest.raises(ValueError, match="names of their own"):
         detect_your_own([fingerprint, fingerprint], images, "highpass")
@@ -179,8 +175,6 @@ def test_detection_refuses_what_is_ambiguous(trained: OwnFingerprint, tmp_path: 
         detect_your_own([], images, "highpass")
     with pytest.raises(ValueError, match="file names"):
         detect_your_own([fingerprint], images, "highpass")
-    with pytest.raises(ValueError, match="neither for the demo"):
-        detect_or_show([tmp_path / "f.safetensors"], "", "highpass", ["demo-deconv2"])
 
 
 def test_demo_folders_hold_what_made_the_images_in_their_names() -> None:

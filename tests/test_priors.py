@@ -177,5 +177,5 @@ def test_a_fit_with_each_prior_recovers_a_planted_fingerprint(name: str) -> None
     plan = DifPlan(steps=30 if name == "cnet" else 60, batch=32, margin=0.2, prior=name)
     found = fit_dif(real[:50], fake[:50], plan)
     assert ncc(found.pattern[None], truth[None]).item() > 0.5
-    assert auc(found.scores(real[50:]), found.scores(fake[50:])) > 0.97
+    assert auc(found.rho(real[50:]), found.rho(fake[50:])) > 0.97
     assert found.metadata["plan"]["prior"] == name

@@ -11,25 +11,21 @@ import pytest
 import torch
 
 from difcore.experiments.published_images import published_fingerprints
-from difcore.fingerprints.bank import detect_images
-from difcore.fingerprints.detector import FOREIGN_DENOISER, OFFICIAL, Fingerprint
-from difcore.fingerprints.null import null_of
-from difcore.fingerprints.published import KINDS, TABLE, published_null, with_null
+from difcore.fingerprints.detector import FOREIGN_DENOISER, KINDS, OFFICIAL, TABLE, Bank, Detector, published_null
+from difcore.fingerprints.null import Null, null_of
 from difcore.fingerprints.verdicts import overall
 from difcore.images.crops import list_images
 from difcore.images.release import registry
 from difcore.paper import GENERATORS, WITH_IMAGES
-from difcore.residuals.denoisers import LIMIT, load_denoiser
+from difcore.residuals.denoisers import LIMIT, Denoiser, load_denoiser
 
 KIN = {"sd14": {"sd14", "mj"}, "mj": {"sd14", "mj"}}
 
 
-def published(name: str) -> Fingerprint:
+def published(name: str) -> Detector:
     """A fingerprint with the identity of a published one, its pattern random."""
     digest = registry()[f"checks/{name}/chk_0.pt"]
-    return Fingerprint(
-        torch.rand(3, 8, 8), 0, 0.01, name="renamed", metadata={"source": OFFICIAL, "file_sha256": digest}
-    )
+    return Detector(torch.rand(3, 8, 8), 0, 0.01, name="renamed", metadata={"source": OFFICIAL, "file_sha256": digest})
 
 
 def test_the_table_holds_correlations_of_each_kind_with_each_fingerprint() -> None:
@@ -50,14 +46,18 @@ def test_each_is_recognised_by_its_checkpoint_whatever_its_name(name: str) -> No
 
 def test_no_other_fingerprint_gets_it_nor_any_with_another_filter() -> None:
     known, good = published("mj"), load_denoiser(FOREIGN_DENOISER, limit=LIMIT)
-    assert with_null(known, good).null is not None
+
+    def null(detector: Detector, denoiser: Denoiser) -> Null | None:
+        return Bank([detector], denoiser).detectors[0].null
+
+    assert null(known, good) is not None
     other = replace(known, metadata={**known.metadata, "file_sha256": "0" * 64})
-    assert with_null(other, good).null is None
-    assert with_null(replace(known, metadata={"file_sha256": known.metadata["file_sha256"]}), good).null is None
-    assert with_null(known, load_denoiser(FOREIGN_DENOISER)).null is None
-    assert with_null(known, load_denoiser("photos", limit=LIMIT)).null is None
+    assert null(other, good) is None
+    assert null(replace(known, metadata={"file_sha256": known.metadata["file_sha256"]}), good) is None
+    assert null(known, load_denoiser(FOREIGN_DENOISER)) is None
+    assert null(known, load_denoiser("photos", limit=LIMIT)) is None
     own = replace(known, null=null_of({"mine": [0.1, 0.2]}))
-    assert with_null(own, good).null is own.null
+    assert null(own, good) is own.null
 
 
 @pytest.mark.slow
@@ -66,10 +66,10 @@ def test_the_authors_images_and_photographs_are_judged_rightly(shared_data: Path
     if not release.is_dir():
         pytest.skip("needs the authors' release")
     prints = list(published_fingerprints(release).values())
-    filter_ = load_denoiser(FOREIGN_DENOISER, limit=LIMIT)
+    bank = Bank(prints)
 
     def judged(files: list[Path]) -> pd.DataFrame:
-        return detect_images(prints, files, filter_).table
+        return bank.decide(files)
 
     ranked = {}
     for name in WITH_IMAGES:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from scipy import stats
 
-from difcore.detectors import methods
 from difcore.fingerprints import dif as restarts
-from difcore.fingerprints.detector import Fingerprint
+from difcore.fingerprints import fitting
+from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, chance_of, fit_dif, fit_restarted, hold_out, separation
 from difcore.residuals.denoisers import load_denoiser
 
 NOTHING = np.zeros((2, 3, 16, 16), np.float16)
 PATTERN = np.random.default_rng(9).standard_normal((3, 16, 16)).astype(np.float32)
-Fit = Callable[..., Fingerprint]
+Fit = Callable[..., Detector]
 
 
 def planted(count: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
@@ -29,12 +29,12 @@ def planted(count: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
 def found_in_turn(monkeypatch: pytest.MonkeyPatch, quality: list[float], calls: list[tuple]) -> None:
     """Have the fits find so much of the planted pattern, one after the other: 0 is noise of no use, 1 is all of it."""
 
-    def fitted(real: np.ndarray, fake: np.ndarray, plan: DifPlan, *rest: object) -> Fingerprint:
+    def fitted(real: np.ndarray, fake: np.ndarray, plan: DifPlan, *rest: object) -> Detector:
         k = len(calls)
         calls.append((plan, len(real), len(fake)))
         noise = np.random.default_rng(k).standard_normal(PATTERN.shape).astype(np.float32)
         pattern = torch.from_numpy(quality[k] * PATTERN + (1 - quality[k]) * noise)
-        return Fingerprint(pattern, 0.0, 0.1, "dif", metadata={"k": k})
+        return Detector(pattern, 0.0, 0.1, "dif", metadata={"k": k})
 
     monkeypatch.setattr(restarts, "fit_dif", fitted)
 
@@ -62,17 +62,17 @@ def test_held_out_images_judge_not_those_of_the_fit(monkeypatch: pytest.MonkeyPa
     real, fake = planted(64, 0.0)
     calls: list[int] = []
 
-    def by_heart(real: np.ndarray, fake: np.ndarray, plan: DifPlan, *rest: object) -> Fingerprint:
+    def by_heart(real: np.ndarray, fake: np.ndarray, plan: DifPlan, *rest: object) -> Detector:
         calls.append(len(fake))
         pattern = PATTERN if len(calls) == 1 else fake.mean(0) - real.mean(0)
-        return Fingerprint(torch.from_numpy(pattern), 0.0, 0.1, "dif")
+        return Detector(torch.from_numpy(pattern), 0.0, 0.1, "dif")
 
     monkeypatch.setattr(restarts, "fit_dif", by_heart)
     found = fit_restarted(real, fake)
     assert calls == [64, 56, 56] and abs(found.metadata["separation"]) < 1.5
     known = fake.mean(0) - real.mean(0)
-    pattern = Fingerprint(torch.from_numpy(known), 0.0, 0.1)
-    assert separation(pattern.scores(real), pattern.scores(fake)) > 4
+    pattern = Detector(torch.from_numpy(known), 0.0, 0.1)
+    assert separation(pattern.rho(real), pattern.rho(fake)) > 4
 
 
 def test_what_a_fit_makes_of_its_own_images_does_not_beat_what_holds_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_one_that_sets_out_is_the_plain_fit() -> None:
 
 
 def test_every_way_to_fit_restarts() -> None:
-    """All callers go by ``methods.fit_pattern``, and the file says how many fits it took."""
-    found = methods.fit_pattern("dif", NOTHING, NOTHING, load_denoiser("highpass"), DifPlan(steps=1))
+    """All callers go by ``fitting.fit_pattern``, and the file says how many fits it took."""
+    found = fitting.fit_pattern("dif", NOTHING, NOTHING, load_denoiser("highpass"), DifPlan(steps=1))
     assert found.metadata["fits"] == DifPlan.fits and found.metadata["separation"] == 0
     assert found.metadata["judged_by"] == "own images"

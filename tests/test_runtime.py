@@ -166,10 +166,10 @@ def test_a_precision_that_cannot_run_is_one_line_and_exit_2(
     machine(False)
     from PIL import Image
 
-    from difcore.fingerprints.detector import Fingerprint, save_fingerprint
+    from difcore.fingerprints.detector import Detector
 
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
-    known = save_fingerprint(tmp_path / "f.safetensors", Fingerprint(torch.rand(3, 32, 32), 0, 1, "dif", "x"))
+    known = Detector(torch.rand(3, 32, 32), 0, 1, "dif", "x").save(tmp_path / "f.safetensors")
     here = str(tmp_path)
     arguments = {
         "fit": [here, here, "--out", str(tmp_path / "g.safetensors")],

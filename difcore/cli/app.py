@@ -57,11 +57,11 @@ def import_official(
     as_json: opt.AsJson = False,
 ) -> None:
     """Convert a published checkpoint to a fingerprint file."""
-    from difcore.fingerprints import detector as fingerprints
+    from difcore.fingerprints.detector import Detector
 
     check_out(out)
-    fingerprint = fingerprints.import_official(checkpoint, name)
-    fingerprints.save_fingerprint(out, fingerprint)
+    fingerprint = Detector.from_official(checkpoint, name)
+    fingerprint.save(out)
     facts = {
         "name": fingerprint.name, "method": fingerprint.method, "crop": fingerprint.crop,
         "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake, **fingerprint.metadata, "out": out,

@@ -72,10 +72,10 @@ def fit(
     """Fit a fingerprint to real and generated images; measure it on images left out, whose reals are its null."""
     from difcore.audit import formats as confounds
     from difcore.audit.findings import look_closer
-    from difcore.experiments.own_folders import fit_folders
-    from difcore.fingerprints.detector import save_fingerprint
+    from difcore.fingerprints.detector import Bank, Detector
+    from difcore.fingerprints.fitting import FitOptions
     from difcore.fingerprints.presets import preset
-    from difcore.fingerprints.verdicts import FALSE_ALARM, null_warnings
+    from difcore.fingerprints.verdicts import FALSE_ALARM
     from difcore.images.crops import list_images
 
     denoiser, limit, margin = in_mode(mode, method, denoiser, limit, margin)
@@ -91,13 +91,13 @@ def fit(
     real, fake = confounds.matched(real, fake, jpeg, seed) if matched else (real, fake)
     used = choose_denoiser(denoiser, (), runtime.device, runtime.bfloat16, limit)
     name = name or out.stem
-    result = fit_folders(
-        real, fake, used, plan, method, train, crop, jpeg, name, runtime.device, show_progress(), hold_out
+    fitted = Detector.fit(
+        real, fake, used, plan, FitOptions(train, hold_out, crop, jpeg), method, name, show_progress()
     )
-    fitted = result.fingerprint
-    save_fingerprint(out, fitted)
+    assert (result := fitted.report) is not None
+    fitted.save(out)
     checked = look_closer(confounds.confounds_of(real, fake, jpeg), real, fake, seed)
-    warnings = [*checked.warnings, *null_warnings({out: fitted}, FALSE_ALARM)]
+    warnings = [*checked.warnings, *Bank([fitted], used).warnings(FALSE_ALARM, jpeg, [out])]
     document: dict[str, Any] = {
         "command": "fit", "out": out, "name": name, "method": method, "crop": crop, "jpeg": jpeg, "seed": seed,
         "denoiser": used.name, "denoiser_sha256": used.hash, "limit": used.limit, "plan": fitted.metadata.get("plan"),
@@ -149,7 +149,8 @@ def cross_detect(
     as_json: opt.AsJson = False,
 ) -> None:
     """Fit a fingerprint to each generator and test it on every generator's other images."""
-    from difcore.experiments.own_folders import cross_detect as cross
+    from difcore.experiments.own import cross_detect as cross
+    from difcore.fingerprints.fitting import FitOptions
     from difcore.images.crops import find_generators
 
     runtime = choose_runtime(device, precision)
@@ -159,7 +160,8 @@ def cross_detect(
     )  # fmt: skip
     generators = find_generators(root, recursive)
     used = choose_denoiser(denoiser, (), runtime.device, runtime.bfloat16, limit)
-    table, _, skipped = cross(root, used, plan, method, train, crop, jpeg, runtime.device, show_progress(), recursive)
+    options = FitOptions(train, crop=crop, jpeg=jpeg)
+    table, _, skipped = cross(root, used, plan, method, options, recursive, show_progress())
     pairs = {
         generator.name: (generator.real_images(recursive), generator.fake_images(recursive)) for generator in generators
     }

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from difcore.fingerprints.detector import Fingerprint
+    from difcore.fingerprints.detector import Detector
     from difcore.fingerprints.dif import DifPlan
     from difcore.residuals.denoisers import Denoiser
     from difcore.runtime import Runtime
@@ -37,8 +36,8 @@ def make_plan(method: str, **given: Any) -> DifPlan:
     ValueError
         For an unknown method or prior, a value out of range, or an option that the method has no use for.
     """
-    from difcore.detectors.methods import FITTED, check_method
     from difcore.fingerprints.dif import DifPlan
+    from difcore.fingerprints.fitting import FITTED, check_method
     from difcore.fingerprints.priors import PRIORS
 
     check_method(method, FITTED)
@@ -98,33 +97,24 @@ def hand_down(device: str, precision: str) -> None:
 
 def choose_denoiser(
     name: str | None,
-    fingerprints: Sequence[Fingerprint] = (),
+    detectors: Sequence[Detector] = (),
     device: str = "cpu",
     bfloat16: bool | None = False,
     limit: bool = True,
 ) -> Denoiser:
-    """The denoiser called ``name`` or stored in that file.
-
-    What is None is taken as the fingerprints were fitted: the shipped denoiser that the first of them records (the
-    default one if it records none, the one for the authors' if all are theirs), with the limit, and if ``bfloat16``
-    is None in the precision, that give the denoiser's recorded hash. Without ``limit`` residuals are not limited,
-    whatever is recorded.
+    """The denoiser called ``name`` or stored in that file, as ``filter_for``; without ``limit`` not limited.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If there is no such denoiser.
     """
-    from difcore.fingerprints.detector import FOREIGN_DENOISER, load_recorded
+    from difcore.fingerprints.detector import filter_for, filter_name
     from difcore.residuals.bias import SUFFIX
-    from difcore.residuals.denoisers import DEFAULT_DENOISER, SHIPPED, load_denoiser
+    from difcore.residuals.denoisers import SHIPPED, load_denoiser
 
-    if name is None and fingerprints and all(f.foreign for f in fingerprints):
-        name = FOREIGN_DENOISER
-    known = [*SHIPPED, "highpass"]
-    recorded = str(fingerprints[0].metadata.get("denoiser")) if fingerprints else ""
-    name = name or (recorded if recorded.removesuffix(SUFFIX) in known else DEFAULT_DENOISER)
-    base = name.removesuffix(SUFFIX)
+    name = name or filter_name(detectors)
+    known, base = [*SHIPPED, "highpass"], name.removesuffix(SUFFIX)
     if base not in known and not Path(base).is_file():
         raise ValueError(f"unknown denoiser {name!r}: choose {', '.join(known)}, or give the file of one")
     if base in SHIPPED and not SHIPPED[base].is_file():
@@ -133,30 +123,7 @@ def choose_denoiser(
         )
     if not limit:
         return load_denoiser(name, device, bool(bfloat16), None)
-    return load_recorded(name, fingerprints, device, bfloat16)
-
-
-def mismatches(fingerprints: Mapping[Path, Fingerprint], denoiser: Denoiser, jpeg: int | None) -> list[str]:
-    """Warnings where fingerprints were fitted to residuals of another kind than those they now meet."""
-    found = []
-    for path, fingerprint in fingerprints.items():
-        facts = fingerprint.metadata
-        if facts.get("denoiser_sha256") == denoiser.twin != "":
-            found.append(
-                f"{path} was fitted in another precision than it is used in here: correlations differ by rounding"
-            )
-        elif facts.get("denoiser_sha256") not in (None, denoiser.hash):
-            found.append(
-                f"{path} was fitted on residuals of another denoiser ({facts.get('denoiser')}) than the one used here "
-                f"({denoiser.name}): its correlations and its decision need not hold; see --denoiser"
-            )
-        if facts.get("jpeg") not in (None, jpeg):
-            used = f"as JPEG of quality {jpeg}" if jpeg else "as they are"
-            found.append(
-                f"{path} was fitted on images re-encoded as JPEG of quality {facts['jpeg']}, these are taken {used}; "
-                "see --jpeg"
-            )
-    return found
+    return filter_for(detectors, name, device, bfloat16)
 
 
 def format_warnings(real: Sequence[Path], fake: Sequence[Path], jpeg: int | None, prefix: str = "") -> list[str]:
@@ -166,25 +133,11 @@ def format_warnings(real: Sequence[Path], fake: Sequence[Path], jpeg: int | None
     return [f"{prefix}{text}" for text in confounds_of(real, fake, jpeg, can_match=False).warnings]
 
 
-def check_crop(fingerprints: Mapping[Path, Fingerprint], crop: int | None) -> None:
-    """Raise ValueError if a crop was asked for that a fingerprint does not have."""
-    for path, fingerprint in fingerprints.items():
-        if crop is not None and crop != fingerprint.crop:
-            raise ValueError(f"{path} was fitted at a crop of {fingerprint.crop} px, so --crop {crop} does not fit it")
-
-
-def read_fingerprints(paths: Sequence[Path]) -> dict[Path, Fingerprint]:
-    """Each file's fingerprint, named so that no two share a name: by its own name, its file's, or its path."""
-    from difcore.fingerprints.detector import load_fingerprint
-
-    found = {path: load_fingerprint(path) for path in dict.fromkeys(paths)}
-    for label in (lambda p: found[p].name, lambda p: p.stem, str):
-        names = [label(path) for path in found]
-        if all(names) and len(set(names)) == len(names):
-            break
-    return {
-        path: replace(fingerprint, name=name) for name, (path, fingerprint) in zip(names, found.items(), strict=True)
-    }
+def check_crop(paths: Sequence[Path], detectors: Sequence[Detector], crop: int | None) -> None:
+    """Raise ValueError if a crop was asked for that a detector does not have."""
+    for path, detector in zip(paths, detectors, strict=True):
+        if crop is not None and crop != detector.crop:
+            raise ValueError(f"{path} was fitted at a crop of {detector.crop} px, so --crop {crop} does not fit it")
 
 
 def sort_arguments(paths: Sequence[Path], recursive: bool = False) -> tuple[list[Path], list[Path]]:

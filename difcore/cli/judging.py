@@ -8,6 +8,7 @@ Everything heavy is imported inside the functions, so that ``--help`` is quick.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +21,6 @@ from difcore.cli.inputs import (
     choose_runtime,
     draw_images,
     format_warnings,
-    mismatches,
-    read_fingerprints,
     sort_arguments,
 )
 from difcore.cli.output import (
@@ -41,8 +40,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from difcore.experiments.own_folders import Evaluated
-    from difcore.fingerprints.detector import Fingerprint
+    from difcore.fingerprints.detector import Detector
 
 
 def evaluate(
@@ -62,40 +60,38 @@ def evaluate(
     as_json: opt.AsJson = False,
 ) -> None:
     """Measure a fingerprint on two folders: balanced accuracy by its centres, AUC, what its null calls generated."""
-    from difcore.experiments.own_folders import IN_NULL, IN_TRAINING, evaluate_folders
-    from difcore.fingerprints.bank import with_nulls
-    from difcore.fingerprints.verdicts import null_warnings
+    from difcore.fingerprints.detector import IN_NULL, IN_TRAINING, Bank, Detector
     from difcore.images.crops import list_images
 
-    known = read_fingerprints([path])
-    fingerprint = known[path]
-    check_crop(known, crop)
+    fitted = Detector.load(path)
+    fitted = replace(fitted, name=fitted.name or path.stem)
+    check_crop([path], [fitted], crop)
     real_files, fake_files = (draw_images(list_images(folder, recursive), test, seed) for folder in (real, fake))
     runtime = choose_runtime(device, precision)
-    used = choose_denoiser(denoiser, [fingerprint], runtime.device, runtime.wanted())
-    given = list_images(reals, recursive) if reals else []
-    judging = with_nulls({str(path): fingerprint}, used, jpeg, given, show_progress())[str(path)]
-    found = evaluate_folders(judging, real_files, fake_files, used, jpeg, show_progress())
+    used = choose_denoiser(denoiser, [fitted], runtime.device, runtime.wanted())
+    bank = Bank([fitted], used)
+    bank = bank.with_reals(list_images(reals, recursive), jpeg, show_progress()) if reals else bank
+    fingerprint = bank.detectors[0]
+    found = fingerprint.evaluate(real_files, fake_files, used, jpeg, show_progress())
     rho, skipped = found.rho, found.skipped
-    called = called_generated(judging, found, false_alarm)
+    called = {f"called_{key}": count for key, count in found.called(fingerprint.null, false_alarm).items()}
     trained, in_null = found.count(IN_TRAINING), found.count(IN_NULL)
     warnings = [f"{trained} images are in the training set of {path}: not counted"] if trained else []
     warnings += [f"{in_null} images are among the reals of the null: not counted"] if in_null else []
-    warnings += mismatches(known, used, jpeg) + null_warnings({path: judging}, false_alarm)
-    warnings += format_warnings(real_files, fake_files, jpeg)
+    warnings += bank.warnings(false_alarm, jpeg, [path]) + format_warnings(real_files, fake_files, jpeg)
     document: dict[str, Any] = {
         "command": "evaluate", "fingerprint": path, "name": fingerprint.name, "method": fingerprint.method,
         "crop": fingerprint.crop, "jpeg": jpeg, "seed": seed, "denoiser": used.name, "denoiser_sha256": used.hash,
         "limit": used.limit, "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake,
         "rho_real": rho["real"].mean(), "rho_fake": rho["fake"].mean(),
-        **detection_fields(found.detection), "false_alarm": false_alarm, "null": null_fields(judging), **called,
+        **detection_fields(found.detection), "false_alarm": false_alarm, "null": null_fields(fingerprint), **called,
         "in_training_set": trained, "in_null": in_null, "skipped": skipped_fields(skipped), "warnings": warnings,
     }  # fmt: skip
 
     def tell(console: Console) -> None:
         here, fitted = (f"real {{{key}_real:+.4f}}, fake {{{key}_fake:+.4f}}" for key in ("rho", "mu"))
         facts = {"mean correlation": here.format(**document), "centres at the fit": fitted.format(**document)}
-        facts |= {"null": null_text(judging), **called_facts(document)}
+        facts |= {"null": null_text(fingerprint), **called_facts(document)}
         title = f"{shown(fingerprint.name)} ({fingerprint.method}), denoiser {used.name}"
         console.print(facts_table(title, detection_facts(found.detection) | facts))
         tell_skipped(console, skipped, len(real_files) + len(fake_files))
@@ -116,26 +112,28 @@ def detect(
     as_json: opt.AsJson = False,
 ) -> None:
     """Say of each image whether the fingerprints' generators made it, best match first, at a rate of false alarms."""
-    from difcore.fingerprints.bank import detect_images
-    from difcore.fingerprints.verdicts import NOT_APPLICABLE, null_warnings, overall
+    from difcore.fingerprints.detector import Bank, read_named
+    from difcore.fingerprints.verdicts import NOT_APPLICABLE, overall
     from difcore.images.crops import list_images
 
     files, images = sort_arguments(paths, recursive)
-    known = read_fingerprints(files)
-    check_crop(known, crop)
-    fingerprints = list(known.values())
+    known = read_named(files)
+    check_crop(list(known), list(known.values()), crop)
     runtime = choose_runtime(device, precision)
-    used = choose_denoiser(denoiser, fingerprints, runtime.device, runtime.wanted())
-    given = list_images(reals, recursive) if reals else []
-    found = detect_images(fingerprints, images, used, jpeg, show_progress(), false_alarm, given)
-    judging = dict(zip(known, found.fingerprints.values(), strict=True))
-    warnings = mismatches(known, used, jpeg) + null_warnings(judging, false_alarm)
+    detectors = list(known.values())
+    bank = Bank(detectors, choose_denoiser(denoiser, detectors, runtime.device, runtime.wanted()))
+    used = bank.filter()
+    bank = bank.with_reals(list_images(reals, recursive), jpeg, show_progress()) if reals else bank
+    found = bank.judge(images, false_alarm, jpeg, show_progress())
+    judging = dict(zip(known, bank.detectors, strict=True))
+    skipped = found.residuals.skipped
+    warnings = bank.warnings(false_alarm, jpeg, list(known))
     document: dict[str, Any] = {
         "command": "detect",
         "fingerprints": [
             {"path": p, "name": f.name, "method": f.method, "null": null_fields(f)} for p, f in judging.items()
         ],
-        "crop": fingerprints[0].crop, "jpeg": jpeg, "denoiser": used.name, "denoiser_sha256": used.hash,
+        "crop": bank.crop, "jpeg": jpeg, "denoiser": used.name, "denoiser_sha256": used.hash,
         "limit": used.limit, "false_alarm": false_alarm, "correction": "holm", "images": [
             {
                 "image": image,
@@ -145,37 +143,27 @@ def detect(
             }
             for image, rows in found.table.groupby("image", sort=False)
         ],
-        "skipped": skipped_fields(found.skipped), "warnings": warnings,
+        "skipped": skipped_fields(skipped), "warnings": warnings,
     }  # fmt: skip
 
     def tell(console: Console) -> None:
         console.print(matches_table(found.table, false_alarm))
-        tell_skipped(console, found.skipped, len(images))
+        tell_skipped(console, skipped, len(images))
 
     answer(document, as_json, tell, warnings)
 
 
-def null_fields(fingerprint: Fingerprint) -> dict[str, dict[str, float]] | None:
+def null_fields(fingerprint: Detector) -> dict[str, dict[str, float]] | None:
     """A fingerprint's null as in JSON: n, mean and sigma by kind of reals; None without one."""
     if fingerprint.null is None:
         return None
     return {kind: {"n": r.n, "mean": r.mean, "sigma": r.sigma} for kind, r in fingerprint.null.kinds.items()}
 
 
-def null_text(fingerprint: Fingerprint) -> str:
+def null_text(fingerprint: Detector) -> str:
     """The same as a person reads it."""
     kinds = null_fields(fingerprint) or {}
     return "; ".join(f"{r['n']} {k}, {r['mean']:+.4f} ± {r['sigma']:.4f}" for k, r in kinds.items()) or "none"
-
-
-def called_generated(fingerprint: Fingerprint, found: Evaluated, rate: float) -> dict[str, int | None]:
-    """How many reals and fakes `difcore detect` would call generated at ``rate``, as in JSON; None without a null."""
-    from difcore.fingerprints.verdicts import false_alarm
-
-    if (null := fingerprint.null) is None:
-        return dict.fromkeys(f"called_{k}" for k in found.rho)
-    p = {k: false_alarm(null, x, found.lattices[k]) for k, x in found.rho.items()}
-    return {f"called_{k}": int(((p[k] <= rate) & (x != 0)).sum()) for k, x in found.rho.items()}
 
 
 def called_facts(document: Mapping[str, Any]) -> dict[str, str]:
@@ -187,7 +175,7 @@ def called_facts(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def matches_table(matches: pd.DataFrame, rate: float) -> Table:
-    """The table of ``decisions.judge``: the fingerprints that were asked about each image, best match first."""
+    """The table of ``verdicts.judge``: the fingerprints that were asked about each image, best match first."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")

@@ -14,11 +14,13 @@ from torch import Tensor
 from difcore.fingerprints.correlation import FLAT, Array, centres, chunks, standardise
 from difcore.fingerprints.dif import check_residuals
 from difcore.machine.devices import as_tensor
+from difcore.residuals.denoisers import Denoiser
+from difcore.residuals.sets import residuals_of
 
 
 @dataclass(frozen=True)
 class SpectralFingerprint:
-    """Mean magnitude and mean phase of the fakes' residuals. It is not an image, so not a ``Fingerprint``.
+    """Mean magnitude and mean phase of the fakes' residuals. It is not an image, so not a ``Detector``.
 
     The supplement gives no formula for Joslin20's similarity; this is the reading of "on magnitude and phase" used
     here. With X = DFT(R), per channel:
@@ -37,6 +39,8 @@ class SpectralFingerprint:
         P; |P| is 1 where all phases agree, about 1 / sqrt(N) where they are random.
     mu_real, mu_fake : float
         Mean similarity of each class.
+    denoiser : Denoiser or None
+        The filter whose residuals these are: ``score`` needs it.
     """
 
     magnitude: Tensor
@@ -45,6 +49,7 @@ class SpectralFingerprint:
     mu_fake: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
     method: str = "joslin20"
+    denoiser: Denoiser | None = None
 
     @property
     def sign(self) -> int:
@@ -53,7 +58,7 @@ class SpectralFingerprint:
 
     @property
     def threshold(self) -> float:
-        """Midway between the centres, on the scale of ``scores``."""
+        """Midway between the centres, on the scale of ``rho``."""
         return self.sign * (self.mu_real + self.mu_fake) / 2
 
     @property
@@ -61,7 +66,7 @@ class SpectralFingerprint:
         """Side of the square crop it was fitted at, px."""
         return self.magnitude.shape[-1]
 
-    def scores(self, residuals: Array) -> Tensor:
+    def rho(self, residuals: Array) -> Tensor:
         """Similarity of residuals (N, 3, H, W), turned around if need be so that a fake's is higher: (N,).
 
         Raises
@@ -74,12 +79,13 @@ class SpectralFingerprint:
         parts = [similarity(self.magnitude[None], self.phase[None], *spectrum(x)) for x in chunks(residuals)]
         return self.sign * torch.cat(parts)
 
-    def decide(self, residuals: Array) -> Tensor:
-        """True where a residual is nearer to the fakes' centre."""
-        return self.scores(residuals) > self.threshold
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """Similarity of each uint8 image's residual (N, H, W, 3), (N,) float64; residuals are cached."""
+        assert self.denoiser is not None
+        return self.rho(residuals_of(images, self.denoiser, self.crop).values).double().numpy()
 
 
-def fit_joslin20(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> SpectralFingerprint:
+def fit_joslin20(real: Array, fake: Array) -> SpectralFingerprint:
     """Mean spectrum of the fakes' residuals and the mean training similarity of each class.
 
     As in ``fit_marra18`` a fake is compared with the mean of the others: it would resemble a mean that it is part of.
@@ -107,7 +113,7 @@ def fit_joslin20(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> Spectr
         s_fake.append(similarity(magnitude - size, phase - direction, size, direction))
     n = len(fake)
     unfitted = SpectralFingerprint(magnitude / n, phase / n, 0.0, 0.0)
-    rho = torch.cat([unfitted.scores(real), *s_fake])
+    rho = torch.cat([unfitted.rho(real), *s_fake])
     mu_real, mu_fake = centres(rho, torch.arange(len(rho)) >= len(real))
     return SpectralFingerprint(magnitude / n, phase / n, mu_real, mu_fake, {"n_real": len(real), "n_fake": n})
 

@@ -287,10 +287,6 @@ class ClassifierDetector:
             raise ValueError("no images to score")
         return logits(self.model, images, self.bfloat16).cpu().double().numpy()
 
-    def decide(self, images: np.ndarray) -> np.ndarray:
-        """``score(images) > 0``."""
-        return self.score(images) > self.threshold
-
 
 @exact
 def train_classifier(

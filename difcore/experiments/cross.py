@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from difcore.detectors.methods import PATTERNS, fit_pattern
 from difcore.experiments.bench import Bench
 from difcore.experiments.crossing_sources import checkpoint_name
 from difcore.experiments.pools import Sets, divide
 from difcore.files import NeedsData, atomic_write, derived_seed, sha256_bytes
 from difcore.fingerprints.correlation import ncc
-from difcore.fingerprints.detector import Fingerprint, load_fingerprint, save_fingerprint
+from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan
+from difcore.fingerprints.fitting import PATTERNS, fit_pattern
 from difcore.machine.cache import cache_folder, needed_folder, used
 from difcore.machine.source_digest import code_digest
 from difcore.records.cells import OK, Cell, cell_key, cluster_address, read_cell, run_cells
@@ -69,11 +69,11 @@ def fit_cell(
     row: dict[str, Any] = {"n_real": len(test_real), "n_fake": len(test_fake)}
     own = replace(plan, seed=own_seed(values["seed"], values["generator"]))
     for method in PATTERNS:
-        found = fit_pattern(method, real, fake, used, own, values["generator"], runtime.device)
+        found = fit_pattern(method, real, fake, used, own, values["generator"])
         row["fits"] = found.metadata.get("fits", row.get("fits"))
         digest = sha256_bytes(found.pattern.numpy().tobytes(), repr((found.mu_real, found.mu_fake)).encode())
         row[method] = f"{digest[:32]}.safetensors"
-        save_fingerprint(folder / row[method], found)
+        found.save(folder / row[method])
     row["trained"] = keep(np.array([*chosen.real.hashes, *chosen.fake.hashes]), folder)
     row["power"] = keep(np.mean([np.abs(np.fft.fft2(r.astype(np.float32))) ** 2 for r in real], axis=0), folder)
     for label, residuals, pool in (("real", test_real, chosen.test_real), ("fake", test_fake, chosen.test_fake)):
@@ -104,7 +104,7 @@ def products_of(row: Mapping[str, Any]) -> list[str]:
 def intact(file: Path) -> bool:
     """Whether a product is there and can be read: a crash may leave a file without its content."""
     try:
-        np.load(file, mmap_mode="r") if file.suffix == ".npy" else load_fingerprint(file)
+        np.load(file, mmap_mode="r") if file.suffix == ".npy" else Detector.load(file)
     except (OSError, ValueError, EOFError):
         return False
     return True
@@ -132,7 +132,7 @@ class Cross:
     ----------
     names : tuple of str
         The models, in the order of the figure, ProGAN checkpoints as the paper spells them ("hatP_A@40").
-    fingerprints : mapping of method ("dif", "marra18") to dict of name to Fingerprint
+    fingerprints : mapping of method ("dif", "marra18") to dict of name to Detector
         F_E and F_A.
     real, fake : list of Tensor (G, N_j)
         Element j, row i: rho of the i-th DIF fingerprint with the reals (fakes) of the j-th model.
@@ -146,7 +146,7 @@ class Cross:
     """
 
     names: tuple[str, ...]
-    fingerprints: Mapping[str, dict[str, Fingerprint]]
+    fingerprints: Mapping[str, dict[str, Detector]]
     real: list[Tensor]
     fake: list[Tensor]
     power: np.ndarray
@@ -220,7 +220,7 @@ def cross(bench: Bench, n_train: int, seed: int = 0) -> Cross:
         raise NeedsData(f"needs images of at least two models ({reasons})")
     names = tuple(map(checkpoint_name, done["generator"]))
     prints = {
-        method: {n: load_fingerprint(cache_folder("fits") / f) for n, f in zip(names, done[method], strict=True)}
+        method: {n: Detector.load(cache_folder("fits") / f) for n, f in zip(names, done[method], strict=True)}
         for method in PATTERNS
     }
     power = np.mean([load(name) for name in done["power"]], axis=0)

@@ -69,9 +69,8 @@ def detect(
     denoiser = load_denoiser(values["filter"] or "highpass", runtime.device, runtime.bfloat16)  # classifiers ignore it
     plan = replace(plan, prior=values["prior"] or plan.prior)
     detector = methods.fit(
-        values["method"], parts.real.images, parts.fake.images, values["seed"], denoiser, plan=plan, training=training,
-        device=runtime.device,
-    )  # fmt: skip
+        values["method"], parts.real.images, parts.fake.images, denoiser, values["seed"], plan, training
+    )
     real, fake = (detector.score(pool.images) for pool in (parts.test_real, parts.test_fake))
     return as_row(detection(real, fake, detector.threshold))
 

@@ -1,45 +1,43 @@
-"""Two folders in, a fingerprint with its held-out accuracy and its model card out.
+"""Two folders in, a detector with its held-out accuracy and its model card out; detectors and images in, evidence out.
 
-Without folders it shows itself on demo images, written to a temporary folder and read back like anybody's.
+Without folders both show themselves on demo images, written to a temporary folder and read back like anybody's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from difcore.audit.findings import look_closer
 from difcore.audit.formats import Confounds, confounds_of
-from difcore.demo.generators import fakes_of
-from difcore.detectors import methods
-from difcore.detectors.trained import ClassifierPlan
+from difcore.demo.generators import SHIPPED, fakes_of
 from difcore.experiments.bench import encoding_label
-from difcore.experiments.claiming import area_of, measured
-from difcore.experiments.own_folders import HELD_OUT
-from difcore.experiments.pools import FAKE_SEED, REAL_SEED, Division, divide, folder_sets, kept_scenes
+from difcore.experiments.claiming import area_of, decide, judge_above, measured, percent
+from difcore.experiments.pools import FAKE_SEED, MIN_TEST, REAL_SEED, divide, folder_sets, kept_scenes
 from difcore.files import shown
-from difcore.fingerprints.detector import Fingerprint, contents
+from difcore.fingerprints.correlation import cross_detection
+from difcore.fingerprints.detector import FOREIGN_DENOISER, Bank, Detector, filter_for
 from difcore.fingerprints.dif import DifPlan
+from difcore.fingerprints.fitting import FITTED, HELD_OUT, FitOptions, check_method, draw, fit_pattern, unique_pair
 from difcore.fingerprints.null import null_of
-from difcore.fingerprints.verdicts import FALSE_ALARM
-from difcore.images.crops import Skipped, list_images
+from difcore.fingerprints.verdicts import FALSE_ALARM, GENERATED, NOT_APPLICABLE, contents
+from difcore.images.crops import Skipped, find_generators, list_images, read_crop
 from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
 from difcore.records.artefacts import Claim
-from difcore.residuals.denoisers import Denoiser
-from difcore.stats import (
-    SURE,
-    as_row,
-    detection,
-    sum_estimate,
-)
+from difcore.residuals.denoisers import LIMIT, Denoiser, load_denoiser
+from difcore.runtime import Runtime
+from difcore.stats import SURE, as_row, detection, share_estimate, sum_estimate, wilson
 
 KINDS = {  # of fingerprints, for their model cards
     "dif": "A Deep Image Fingerprint (Sinitsa & Fried, 2023)",
@@ -49,38 +47,41 @@ KINDS = {  # of fingerprints, for their model cards
 
 
 @dataclass(frozen=True)
-class OwnFingerprint:
+class Sizes:
+    """Of one's own fit: images of each class to train on, the crop in px, the JPEG quality of the control (0: none),
+    and, without folders, the demo's images of each class."""
+
+    n_train: int = 128
+    crop: int = 256
+    control_quality: int = 95
+    demo_images: int = 60
+
+
+@dataclass(frozen=True)
+class OwnFit:
     """What a fit to two folders gives.
 
     Attributes
     ----------
-    fingerprint : Fingerprint
+    detector : Detector
         Of the images as they are.
     table : DataFrame
         encoding, n_train, accuracy, auc, intervals, n_real, n_fake, seed: on images that were not drawn for training.
     rho : dict of "real", "fake" to correlations of those images
-    division : Division
     skipped : tuple of Skipped
-        Images left out.
     confounds : Confounds
         What the format audit says of the two folders.
     """
 
-    fingerprint: Fingerprint
+    detector: Detector
     table: pd.DataFrame
     rho: dict[str, np.ndarray]
-    division: Division
     skipped: tuple[Skipped, ...]
     confounds: Confounds
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The audit's sentences."""
-        return self.confounds.warnings
-
     def histogram(self) -> dict[str, Any]:
-        """What ``plots.score_histograms`` draws."""
-        centres = {"mu_real": self.fingerprint.mu_real, "mu_fake": self.fingerprint.mu_fake}
+        """What ``figures.score_histograms`` draws."""
+        centres = {"mu_real": self.detector.mu_real, "mu_fake": self.detector.mu_fake}
         return {"scores_real": self.rho["real"], "scores_fake": self.rho["fake"], **centres}
 
     def null_table(self, rate: float = FALSE_ALARM) -> pd.DataFrame:
@@ -89,12 +90,11 @@ class OwnFingerprint:
         ``fakes_z``: their median z; ``fakes_found``: how many of ``n_fakes`` are called generated at ``rate``;
         ``least_p``: the lowest probability of a false alarm that so many reals can vouch for.
         """
-        null, fakes, n = self.fingerprint.null, self.rho["fake"], len(self.rho["fake"])
-        kinds = {} if null is None else null.kinds
+        null, fakes, n = self.detector.null, self.rho["fake"], len(self.rho["fake"])
         columns = ["reals", "n", "mean", "sigma", "least_p", "fakes_z", "fakes_found", "n_fakes", "rate"]
         rows = [
             (kind, r.n, r.mean, r.sigma, r.smallest, np.median(r.z(fakes)), (r.p(fakes) <= rate).sum(), n, rate)
-            for kind, r in kinds.items()
+            for kind, r in (null.kinds if null else {}).items()
         ]
         return pd.DataFrame(rows, columns=columns)
 
@@ -118,102 +118,48 @@ def train_your_own(
     fake_dir: Path | str,
     denoiser: Denoiser,
     plan: DifPlan = DifPlan(),
-    n_train: int = 128,
-    crop: int = 256,
-    control_quality: int = 95,
     name: str = "mine",
     method: str = "dif",
+    sizes: Sizes = Sizes(),
     progress: bool = False,
-) -> OwnFingerprint:
-    """Fit a fingerprint to ``n_train`` images of each folder; test it on the others, also with one last encoding.
+) -> OwnFit:
+    """Fit a detector to images of each folder; test it on the others, also with one last encoding for both.
 
-    The control is a fit of its own: both classes are encoded as JPEG of ``control_quality`` (0: no control).
-    All of it is computed on the denoiser's device. ``method`` is one of ``methods.FITTED``.
+    The control is a fit of its own. All is computed on the denoiser's device. ``method`` is one of ``FITTED``. Without
+    folders: on demo images of the generator called ``name``.
 
     Raises
     ------
     FolderError, ImageError, ValueError
-        Folders without images, no usable image; an unknown method.
+        Folders without images, no usable image; an unknown method; one folder without the other.
     NotEnough
         If fewer than ``MIN_TEST`` images of a class would be left to test on.
     """
-    methods.check_method(method, methods.FITTED)
-    paths = {"real": list_images(real_dir), "fake": list_images(fake_dir)}
-    rows, runs = [], []
-    for quality in (None, control_quality) if control_quality else (None,):
-        sets = folder_sets(paths, crop, quality)
-        parts = divide(sets, n_train, plan.seed)
-        detector = methods.fit(
-            method, parts.real.images, parts.fake.images, plan.seed, denoiser,
-            plan=plan, training=ClassifierPlan(), device=denoiser.device, progress=progress,
-        )  # fmt: skip
-        rho = {key: detector.score(getattr(parts, f"test_{key}").images) for key in ("real", "fake")}
-        result = as_row(detection(rho["real"], rho["fake"], detector.threshold))
-        rows.append({"encoding": encoding_label(quality), "n_train": n_train, **result, "seed": plan.seed})
-        runs.append((detector, rho, parts, sets.skipped))
-    detector, rho, parts, skipped = runs[0]
-    assert isinstance(detector, methods.FingerprintDetector) and isinstance(detector.fingerprint, Fingerprint)
-    fingerprint = replace(
-        detector.fingerprint,
-        name=name,
-        metadata={**detector.fingerprint.metadata, "crop": crop, "jpeg": None},
-        null=null_of({HELD_OUT: rho["real"]}),
-        trained=frozenset(contents([*parts.real.hashes, *parts.fake.hashes])),
-        null_images=frozenset(contents(parts.test_real.hashes)),
-    )
-    confounds = look_closer(confounds_of(paths["real"], paths["fake"]), paths["real"], paths["fake"], plan.seed)
-    return OwnFingerprint(fingerprint, pd.DataFrame(rows), rho, parts, skipped, confounds)
-
-
-def train_or_show(
-    real_dir: Path | str,
-    fake_dir: Path | str,
-    denoiser: Denoiser,
-    plan: DifPlan,
-    n_train: int,
-    crop: int,
-    control_quality: int,
-    name: str,
-    method: str = "dif",
-    demo_images: int = 60,
-    progress: bool = False,
-) -> OwnFingerprint:
-    """``train_your_own`` on two folders; without any, on ``demo_images`` images of each class of generator ``name``.
-
-    Raises
-    ------
-    ValueError
-        If one folder is given without the other.
-    """
     if bool(real_dir) != bool(fake_dir):
         raise ValueError("give both folders, of real and of generated images, or neither for the demo")
-    rest: dict[str, Any] = {"n_train": n_train, "crop": crop, "control_quality": control_quality}
-    rest |= {"name": name, "method": method}
-    if real_dir:
-        return train_your_own(real_dir, fake_dir, denoiser, plan, **rest, progress=progress)
-    with demo_folders([name], demo_images, crop) as folders:
-        return train_your_own(folders["real"], folders[name], denoiser, plan, **rest, progress=progress)
+    if not real_dir:
+        with demo_folders([name], sizes.demo_images, sizes.crop) as folders:
+            return train_your_own(folders["real"], folders[name], denoiser, plan, name, method, sizes, progress)
+    paths = {"real": list_images(real_dir), "fake": list_images(fake_dir)}
+    options, rows, runs = FitOptions(hold_out=False, crop=sizes.crop), [], []
+    for quality in (None, sizes.control_quality) if sizes.control_quality else (None,):
+        sets = folder_sets(paths, sizes.crop, quality)
+        parts = divide(sets, sizes.n_train, plan.seed)
+        found = Detector.fit(parts.real.images, parts.fake.images, denoiser, plan, options, method, name, progress)
+        rho = {key: found.score(getattr(parts, f"test_{key}").images) for key in ("real", "fake")}
+        result = as_row(detection(rho["real"], rho["fake"], found.threshold))
+        rows.append({"encoding": encoding_label(quality), "n_train": sizes.n_train, **result, "seed": plan.seed})
+        images = frozenset(contents(parts.test_real.hashes))
+        runs.append((replace(found, null=null_of({HELD_OUT: rho["real"]}), null_images=images), rho, sets.skipped))
+    confounds = look_closer(confounds_of(paths["real"], paths["fake"]), paths["real"], paths["fake"], plan.seed)
+    own, rho, skipped = runs[0]
+    return OwnFit(own, pd.DataFrame(rows), rho, skipped, confounds)
 
 
-def null_lines(fingerprint: Fingerprint) -> list[str]:
-    """What a model card says of the null."""
-    kinds = {} if fingerprint.null is None else fingerprint.null.kinds
-    return [
-        f"- null: {reals.n} {kind} correlate by {reals.mean:+.5f} ± {reals.sigma:.5f}; `difcore detect` calls an image "
-        f"generated where a real one would correlate as much with a probability of at most 1 % "
-        f"(no probability below {reals.smallest:.1g} is stated)"
-        for kind, reals in kinds.items()
-    ]
-
-
-def model_card(run: OwnFingerprint, data: str) -> str:
-    """A fingerprint's model card, Markdown: what it is, fitted to what, how well it does, where it must not be used."""
-    found, native = run.fingerprint, run.table.iloc[0]
+def model_card(run: OwnFit, data: str) -> str:
+    """A detector's model card, Markdown: what it is, fitted to what, how well it does, where it must not be used."""
+    found, native = run.detector, run.table.iloc[0]
     limit, plan = (found.metadata.get(key) for key in ("limit", "plan"))
-    trained = []
-    if plan:
-        steps = f"{found.metadata['steps']} steps of {plan['batch']}"
-        trained = [f"- prior {plan['prior']}, {steps}, learning rate {plan['learning_rate']}"]
     lines = [
         f"# Fingerprint {shown(found.name)}",
         "",
@@ -224,9 +170,18 @@ def model_card(run: OwnFingerprint, data: str) -> str:
         f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]}), "
         + (f"residuals limited to {limit} of their root mean square" if limit else "residuals not limited"),
         f"- F_DnCNN: {found.metadata.get('F_DnCNN') or 'none'}",
-        *trained,
-        f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides below",
-        *null_lines(found),
+    ]
+    if plan:
+        steps = f"{found.metadata['steps']} steps of {plan['batch']}"
+        lines += [f"- prior {plan['prior']}, {steps}, learning rate {plan['learning_rate']}"]
+    lines += [f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides below"]
+    lines += [
+        f"- null: {reals.n} {kind} correlate by {reals.mean:+.5f} ± {reals.sigma:.5f}; `difcore detect` calls an image "
+        f"generated where a real one would correlate as much with a probability of at most 1 % "
+        f"(no probability below {reals.smallest:.1g} is stated)"
+        for kind, reals in (found.null.kinds if found.null else {}).items()
+    ]
+    lines += [
         "",
         "| last encoding | balanced accuracy | 95 % interval | AUC | 95 % interval | test images |",
         "|---|---|---|---|---|---|",
@@ -240,7 +195,7 @@ def model_card(run: OwnFingerprint, data: str) -> str:
     if run.skipped:
         lines += ["", f"{len(run.skipped)} images were left out, first: {run.skipped[0].reason}."]
     lines += ["", f"Verdict on the two folders: {run.confounds.line()}."]
-    lines += ["", *(f"Warning: {text}." for text in run.warnings)] if run.warnings else []
+    lines += ["", *(f"Warning: {text}." for text in run.confounds.warnings)] if run.confounds.warnings else []
     lines += [
         "",
         "## Do not use it",
@@ -250,6 +205,160 @@ def model_card(run: OwnFingerprint, data: str) -> str:
         "- where the reals differ from those above in format or origin, without measuring again.",
     ]
     return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class OwnDetection:
+    """What detectors say of images.
+
+    Attributes
+    ----------
+    table : DataFrame
+        As ``Bank.decide``, images by file name.
+    bank : Bank
+    images, residuals : dict of file name to uint8 (crop, crop, 3), float16 (3, crop, crop)
+        What the evidence is drawn from.
+    skipped, warnings : tuples
+    """
+
+    table: pd.DataFrame
+    bank: Bank
+    images: dict[str, np.ndarray]
+    residuals: dict[str, np.ndarray]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def detectors(self) -> dict[str, Detector]:
+        """By name."""
+        return {d.name: d for d in self.bank.detectors}
+
+    def z(self, most: int = 24) -> pd.DataFrame:
+        """z of each image (rows, the first ``most``) with each fingerprint (columns); NaN without a null."""
+        wide = self.table.pivot(index="image", columns="fingerprint", values="z")
+        return wide.reindex(list(self.images)[:most])[list(self.detectors)]
+
+    def best(self) -> pd.Series | None:
+        """The row of the best match of all; None if no fingerprint applies to any image."""
+        rows = self.table[self.table["verdict"] != NOT_APPLICABLE]
+        if not len(rows):
+            return None
+        return rows.iloc[0] if rows["z"].isna().all() else rows.loc[rows["z"].idxmax()]
+
+
+def detect_your_own(
+    detectors: Sequence[Detector | Path | str],
+    images: Path | str | Sequence[Path],
+    denoiser: str = "photos",
+    runtime: Runtime = Runtime(),
+    false_alarm: float = FALSE_ALARM,
+    reals: Path | str = "",
+    progress: bool = False,
+) -> OwnDetection:
+    """Every image by every detector, with what per-image evidence needs.
+
+    The folder ``reals``, if there is one, takes the place of the nulls. The filter is the one called ``denoiser``, with
+    the settings of the detectors; for the authors' it is the one for them.
+
+    Raises
+    ------
+    FolderError, ImageError, ValueError
+        No images, none usable, two of one name, detectors of different sizes or of one name, no detector.
+    """
+    loaded = [d if isinstance(d, Detector) else Detector.load(d) for d in detectors]
+    loaded = [
+        replace(d, name=d.name or (Path(given).stem if isinstance(given, str | Path) else ""))
+        for d, given in zip(loaded, detectors, strict=True)
+    ]
+    name = FOREIGN_DENOISER if all(d.foreign for d in loaded) else denoiser
+    bank = Bank(loaded, filter_for(loaded, name, runtime.device, runtime.wanted()))
+    bank = bank.with_reals(list_images(reals), progress=progress) if reals else bank
+    judged = bank.judge(images if isinstance(images, str | Path) else list(images), false_alarm, progress=progress)
+    names = [shown(Path(path).name) for path in judged.residuals.names]
+    if len(set(names)) < len(names):
+        raise ValueError("images need file names of their own")
+    crops = {name: read_crop(path, bank.crop) for name, path in zip(names, judged.residuals.names, strict=True)}
+    values = {name: np.array(judged.residuals.values[k]) for k, name in enumerate(names)}
+    table = judged.table.assign(image=judged.table["image"].map(lambda path: shown(Path(path).name)))
+    return OwnDetection(table, bank, crops, values, judged.residuals.skipped, tuple(bank.warnings(false_alarm)))
+
+
+def detect_demo(
+    generators: Sequence[str],
+    denoiser: str,
+    sizes: Sizes,
+    steps: int,
+    runtime: Runtime = Runtime(),
+    seed: int = 0,
+    false_alarm: float = FALSE_ALARM,
+    progress: bool = False,
+) -> OwnDetection:
+    """``detect_your_own`` of demo generators: detectors of them are fitted and shown images of all of them.
+
+    File names begin with what made the image: "real_000.png", "demo-deconv2_000.png". ``sizes.demo_images`` of each
+    kind are judged.
+    """
+    used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, LIMIT)
+    plan = DifPlan(steps=steps, bfloat16=runtime.bfloat16, seed=seed)
+    present = [name for name in generators if SHIPPED.get(name, Path(name)).is_file()]
+    fits = replace(sizes, control_quality=0)
+    with demo_folders(present, sizes.n_train + MIN_TEST, sizes.crop) as folders:
+        runs = [
+            train_your_own(folders["real"], folders[n], used, plan, n, sizes=fits, progress=progress) for n in present
+        ]
+    with demo_folders(present, sizes.demo_images, sizes.crop, first=100_000) as folders:
+        files = [path for folder in folders.values() for path in list_images(folder)]
+        return detect_your_own([r.detector for r in runs], files, denoiser, runtime, false_alarm, progress=progress)
+
+
+def cross_detect(
+    root: Path | str,
+    denoiser: Denoiser,
+    plan: DifPlan = DifPlan(),
+    method: str = "dif",
+    options: FitOptions = FitOptions(),
+    recursive: bool = False,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, dict[str, Detector], tuple[Skipped, ...]]:
+    """Fit a detector to each generator under ``root`` and test it on every other's images, none of them trained on.
+
+    Half of each class trains, unless ``options.train`` says how many. Returns the tidy table (train, test, accuracy,
+    auc, intervals, n_real, n_fake, seed), the detectors by name, and what was skipped.
+
+    Raises
+    ------
+    FolderError, ImageError, ValueError
+        As ``find_generators`` and ``Detector.fit``; also if a class has no image left to test on.
+    """
+    check_method(method, FITTED)
+    sets = {
+        found.name: unique_pair(
+            found.real_images(recursive), found.fake_images(recursive), denoiser, options.crop, options.jpeg, progress
+        )
+        for found in find_generators(root, recursive)
+    }
+    skipped = tuple(chain(*(images.skipped for pair in sets.values() for images in pair.values())))
+    drawn = {n: {k: draw(x.hashes, options.train, plan.seed) for k, x in pair.items()} for n, pair in sets.items()}
+    # A real image may be in several generators' folders: what any detector was trained on, no test may contain.
+    trained = {sets[name][k].hashes[i] for name, pair in drawn.items() for k, index in pair.items() for i in index}
+    tests = {
+        name: {k: x.take([i for i, digest in enumerate(x.hashes) if digest not in trained]) for k, x in pair.items()}
+        for name, pair in sets.items()
+    }
+    if empty := [f"{name} ({label})" for name, pair in tests.items() for label, x in pair.items() if not len(x)]:
+        raise ValueError(f"too few images: none left to test on of {', '.join(empty)}")
+    found = {}
+    for name, pair in sets.items():
+        real, fake = (pair[label].values[drawn[name][label]] for label in ("real", "fake"))
+        found[name] = fit_pattern(method, real, fake, denoiser, plan, name, progress)
+    stack = torch.stack([d.pattern for d in found.values()])
+    rho_real, rho_fake = cross_detection(stack, *([t[k].values for t in tests.values()] for k in ("real", "fake")))
+    rows: list[Mapping[str, object]] = []
+    for j, test in enumerate(tests):
+        for i, (name, detector) in enumerate(found.items()):
+            result = detection(rho_real[j][i], rho_fake[j][i], detector.threshold)
+            rows.append({"train": name, "test": test, **as_row(result), "seed": plan.seed})
+    return pd.DataFrame(rows), found, skipped
 
 
 NOT_THE_PAPERS = "not the paper's generators"
@@ -270,3 +379,48 @@ def own_claims(table: pd.DataFrame, data: str, method: str = "DIF") -> list[Clai
         verdict = "does not hold" if lost else "consistent"
         claims.append(Claim(text, "not tested", ours, verdict, why, change.p(0), open="consistent"))
     return claims
+
+
+def detect_claims(table: pd.DataFrame, data: str, rate: float = FALSE_ALARM) -> list[Claim]:
+    """Of ``19_detect_your_own``, where names tell what made an image: how often the best match is right; false alarms.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As ``Bank.decide``; file names begin with the fingerprint's name, or with "real".
+    rate : float
+        Of false alarms, that it was judged at.
+    """
+    table = table[table["verdict"] != NOT_APPLICABLE]
+    table = table.assign(origin=table["image"].str.rsplit("_", n=1).str[0])
+    return [naming_claim(table, data), alarm_claim(table, data, rate)]
+
+
+def naming_claim(table: pd.DataFrame, data: str) -> Claim:
+    """The best match names the generator of a generated image more often than chance, one in so many fingerprints."""
+    text = f"The best match names the generator, more often than chance (on {data})"
+    told = "cross-detection of unrelated models is low (S C.3)"
+    names = set(table["fingerprint"])
+    fakes = table[~table["image"].duplicated() & table["origin"].isin(names)]
+    if not len(fakes):
+        return Claim(text, told, None, "not comparable", "no file's name says which of the generators made it")
+    right = int((fakes["fingerprint"] == fakes["origin"]).sum())
+    share = share_estimate(right / len(fakes), len(fakes), f"{len(fakes)} fakes")
+    ours = f"{right} of {len(fakes)} fakes named rightly, {percent(share.value, *share.interval)}"
+    if len(names) < 2:
+        return Claim(text, told, ours, "not comparable", "with one fingerprint there is nothing to choose from")
+    chance = 1 / len(names)
+    return judge_above(text, told, ours, share, chance, f"no more often than chance, {percent(chance)}")
+
+
+def alarm_claim(table: pd.DataFrame, data: str, rate: float) -> Claim:
+    """Real images are called generated at the stated rate at most: binomial, two-sided."""
+    text = f"Real images are called generated in no more than {percent(rate)} of cases (on {data})"
+    told = "no rate is stated"
+    reals = table[(table["origin"] == "real") & table["p_holm"].notna()]  # without a null nothing can be called so
+    n, claimed = reals["image"].nunique(), reals.loc[reals["verdict"] == GENERATED, "image"].nunique()
+    if not n:
+        return Claim(text, told, None, "not comparable", "no file's name says that it is real, or there is no null")
+    ours = f"{claimed} of {n} reals, {percent(claimed / n, *wilson(claimed, n))}"
+    p = float(binomtest(claimed, n, rate).pvalue)
+    return decide(text, told, ours, claimed <= rate * n, p, "more often than stated", f"{n} reals", "consistent")

@@ -21,8 +21,8 @@ import joblib
 import numpy as np
 
 from difcore.demo import generators
-from difcore.experiments.own_folders import draw
 from difcore.files import atomic_write, sha256_bytes, sha256_file
+from difcore.fingerprints.fitting import draw
 from difcore.images.crops import ImageError, Skipped, read_crop, sha256_pixels, through_jpeg
 from difcore.images.folders import list_images, scan_generators
 from difcore.images.leakage import Trace, check_disjoint_traces, copies, trace

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from difcore.experiments.claiming import CHANCE, area_of, judge, judge_above, measured, percent, silent_claim
 from difcore.fingerprints.correlation import centres, cross_detection, grid_share, leave_one_out_decisions, ncc
-from difcore.fingerprints.detector import Fingerprint, import_official
+from difcore.fingerprints.detector import Detector
 from difcore.images.crops import list_images
 from difcore.paper import DISPLAY, GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
 from difcore.records.artefacts import Claim
@@ -39,13 +39,13 @@ class PublishedScores:
 
     Attributes
     ----------
-    fingerprints : dict of id to Fingerprint
+    fingerprints : dict of id to Detector
         In the paper's order.
     real, fake : dict of id to Tensor (13, N)
         Row g: the g-th fingerprint's rho with the reals (fakes) of that generator's images.
     """
 
-    fingerprints: dict[str, Fingerprint]
+    fingerprints: dict[str, Detector]
     real: dict[str, Tensor]
     fake: dict[str, Tensor]
 
@@ -55,7 +55,7 @@ class PublishedScores:
         return self.real[images][k], self.fake[images][k]
 
 
-def published_fingerprints(release: Path | str) -> dict[str, Fingerprint]:
+def published_fingerprints(release: Path | str) -> dict[str, Detector]:
     """The 13 published fingerprints by id, in the paper's order.
 
     Raises
@@ -63,7 +63,7 @@ def published_fingerprints(release: Path | str) -> dict[str, Fingerprint]:
     FileNotFoundError
         If one is missing.
     """
-    return {name: import_official(Path(release) / "checks" / name / "chk_0.pt", name) for name in GENERATORS}
+    return {name: Detector.from_official(Path(release) / "checks" / name / "chk_0.pt", name) for name in GENERATORS}
 
 
 def release_residuals(
@@ -170,9 +170,7 @@ def agreement(scores: PublishedScores) -> dict[str, float]:
     return row
 
 
-def fingerprint_table(
-    fingerprints: Mapping[str, Fingerprint], periods: tuple[int, ...] = (2, 4, 8, 16)
-) -> pd.DataFrame:
+def fingerprint_table(fingerprints: Mapping[str, Detector], periods: tuple[int, ...] = (2, 4, 8, 16)) -> pd.DataFrame:
     """How periodic each fingerprint is: its grid's share of the energy over white noise's, per period, and centres."""
     rows = []
     for name, fingerprint in fingerprints.items():

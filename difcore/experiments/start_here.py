@@ -9,7 +9,7 @@ import pandas as pd
 
 from difcore.demo.generators import fakes_of, real_style
 from difcore.experiments.claiming import measured, percent
-from difcore.fingerprints.detector import Fingerprint
+from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, fit_dif, fit_marra18
 from difcore.images.scenes import rendered
 from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
@@ -25,7 +25,7 @@ class DemoResult:
     """Table (method, n_train, accuracy, auc, intervals, n_real, n_fake, seed) and what a notebook draws."""
 
     table: pd.DataFrame
-    fingerprints: dict[str, Fingerprint]
+    fingerprints: dict[str, Detector]
     rho: dict[str, dict[str, np.ndarray]]
     real: np.ndarray
     fake: np.ndarray
@@ -76,7 +76,7 @@ def start_here(
     }
     rows, rho = [], {}
     for method, fingerprint in prints.items():
-        rho[method] = {k: fingerprint.scores(s[train:]).numpy() for k, s in zip(("real", "fake"), sets, strict=True)}
+        rho[method] = {k: fingerprint.rho(s[train:]).numpy() for k, s in zip(("real", "fake"), sets, strict=True)}
         result = detection(rho[method]["real"], rho[method]["fake"], fingerprint.threshold)
         rows.append({"method": method, "data": "demo", "n_train": train, **as_row(result), "seed": seed})
     return DemoResult(pd.DataFrame(rows), prints, rho, real[train:], fake[train:])

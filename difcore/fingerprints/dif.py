@@ -1,9 +1,5 @@
-"""DIF fits that set out: one that did not is begun again.
-
-The batches of a DIF fit: which residuals each step sees, drawn beforehand, and how they come to its device.
-
-Fitting a fingerprint to residuals: Deep Image Fingerprint (DIF) and the averaged residual of Marra et al. 2018.
-"""
+"""Fitting a pattern to residuals: Deep Image Fingerprint (DIF), begun again where a fit does not set out, and the
+averaged residual of Marra et al. 2018."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from tqdm.auto import tqdm
 
 from difcore.files import derived_seed
 from difcore.fingerprints.correlation import FLAT, centres, chunks, ncc, standardise, zero_mean
-from difcore.fingerprints.detector import LAST_BATCHES, Fingerprint
+from difcore.fingerprints.detector import LAST_BATCHES, Detector
 from difcore.fingerprints.priors import DOWNSAMPLING, IN_CHANNELS, build_prior
 from difcore.machine.devices import (
     TF32,
@@ -40,7 +36,7 @@ from difcore.machine.devices import (
 Residuals = np.ndarray | Tensor
 
 
-def check_residuals(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> None:
+def check_residuals(real: Residuals, fake: Residuals) -> None:
     """Raise ValueError unless both are (N >= 2, 3, H >= 16, W >= 16) of one size."""
     for label, x in (("real", real), ("fake", fake)):
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < DOWNSAMPLING:
@@ -55,14 +51,9 @@ def check_residuals(real: np.ndarray | Tensor, fake: np.ndarray | Tensor) -> Non
 class Schedule:
     """Batches of S steps, B residuals each, half of them real.
 
-    Attributes
-    ----------
-    rows : Tensor (S, B) int64
-        Residuals by their place in the reals followed by the fakes.
-    reals, fakes : Tensor (S, B / 2) int64
-        Where in the batch each class is. Indices, for a mask would make a GPU wait to be counted.
-    scale : Tensor (S, B, 1) float32
-        Factors of the residuals; empty, (S, 0), without them.
+    ``rows`` (S, B) int64: residuals by their place in the reals followed by the fakes. ``reals``, ``fakes``
+    (S, B / 2) int64: where in the batch each class is; indices, for a mask would make a GPU wait to be counted.
+    ``scale`` (S, B, 1) float32: factors of the residuals; empty, (S, 0), without them.
     """
 
     rows: Tensor
@@ -78,10 +69,7 @@ class Schedule:
 def draw_schedule(
     counts: tuple[int, int], batch: int, steps: int, alpha: float | None, rng: np.random.Generator
 ) -> Schedule:
-    """Batches of at most ``batch`` of (reals, fakes) in ``counts``: each class is shown whole before any comes again.
-
-    ``alpha``: with factors from U(alpha, 1).
-    """
+    """Batches of at most ``batch`` of (reals, fakes) in ``counts``, drawn beforehand; factors from U(alpha, 1)."""
     half = min(batch // 2, *counts)
     draws = [shuffled(n, half, rng) for n in counts]
     rows, places, scale = [], [], []
@@ -107,18 +95,11 @@ def shuffled(n: int, count: int, rng: np.random.Generator) -> Iterator[np.ndarra
 
 
 class Feed:
-    """Residuals of both classes, gathered into float32 batches on a device.
+    """Residuals of both classes (N, 3, H, W), gathered into float32 batches of a ``Schedule``'s rows on a device.
 
     On the CPU a batch is converted row by row into one buffer, from wherever the residuals are. A GPU is sent all of
     them once, as they are stored, if half of its free memory holds them, and gathers there. Otherwise each batch is
     filled into pinned memory and sent, while the GPU is at the last one.
-
-    Parameters
-    ----------
-    real, fake : (N, 3, H, W)
-        Any float type.
-    rows : Tensor (S, B) int64
-        Of a ``Schedule``, on the CPU.
     """
 
     def __init__(self, real: Residuals, fake: Residuals, rows: Tensor, device: Device) -> None:
@@ -148,8 +129,7 @@ class Feed:
 
 def stored_type(*parts: Residuals) -> torch.dtype:
     """What residuals are kept as on a GPU: float16 if they are that, else float32."""
-    half = all(as_tensor(part[:0]).dtype == torch.float16 for part in parts)
-    return torch.float16 if half else torch.float32
+    return torch.float16 if all(as_tensor(part[:0]).dtype == torch.float16 for part in parts) else torch.float32
 
 
 def stored_bytes(*parts: Residuals) -> int:
@@ -272,15 +252,16 @@ def pair_loss(rho: Tensor, fake: Tensor, margin: float) -> Tensor:
     return torch.where(same, delta, (margin - delta).clamp_min(0)).mean() / margin
 
 
+@exact
 def fit_dif(
-    real: np.ndarray | Tensor,
-    fake: np.ndarray | Tensor,
+    real: Residuals,
+    fake: Residuals,
     plan: DifPlan = DifPlan(),
     name: str = "",
     device: str = "cpu",
     progress: bool = False,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
-) -> Fingerprint:
+) -> Detector:
     """Deep Image Fingerprint: train g_theta so that its output correlates with fakes' residuals and not with reals'.
 
     rho_i = NCC(g_theta(z + noise), R_i); minimise ``pair_loss``; F_E = running average of the outputs. The centres are
@@ -302,7 +283,8 @@ def fit_dif(
 
     Returns
     -------
-    Fingerprint
+    Detector
+        That records no filter and has no null: ``Detector.fit`` adds them.
 
     Raises
     ------
@@ -310,25 +292,6 @@ def fit_dif(
         If a class has fewer than two residuals or the shapes differ.
     """
     check_residuals(real, fake)
-    pattern, steps = trained_pattern(real, fake, plan, name, device, progress, on_step)
-    mu_real, mu_fake = (float(ncc(pattern[None], part).mean()) for part in (real, fake))
-    facts: dict[str, Any] = {"plan": asdict(plan), "steps": steps, "n_real": len(real), "n_fake": len(fake)}
-    if torch.device(device).type == "cuda":
-        facts["tf32"] = TF32
-    return Fingerprint(pattern, mu_real, mu_fake, "dif", name, facts)
-
-
-@exact
-def trained_pattern(
-    real: np.ndarray | Tensor,
-    fake: np.ndarray | Tensor,
-    plan: DifPlan,
-    name: str,
-    device: str,
-    progress: bool,
-    on_step: Callable[[int, dict[str, float]], None] | None,
-) -> tuple[Tensor, int]:
-    """F_E (3, H, W), on the CPU, and how many steps it took. Parameters as of ``fit_dif``."""
     if device == "cpu":
         keep_freed_memory()
     shape = tuple(real.shape[1:])
@@ -382,16 +345,19 @@ def trained_pattern(
                 best, best_step = separation, step
             if plan.patience is not None and step - best_step >= plan.patience:
                 break
-    return average.cpu(), step
+    pattern = average.cpu()
+    mu_real, mu_fake = (float(ncc(pattern[None], part).mean()) for part in (real, fake))
+    facts: dict[str, Any] = {"plan": asdict(plan), "steps": step, "n_real": len(real), "n_fake": len(fake)}
+    if torch.device(device).type == "cuda":
+        facts["tf32"] = TF32
+    return Detector(pattern, mu_real, mu_fake, "dif", name, facts)
 
 
-def fit_marra18(
-    real: np.ndarray | Tensor, fake: np.ndarray | Tensor, name: str = "", clean: bool = False
-) -> Fingerprint:
+def fit_marra18(real: Residuals, fake: Residuals, name: str = "", clean: bool = False) -> Detector:
     """F_A, the mean of the fakes' residuals (Marra et al. 2018), with the mean training correlation of each class.
 
     The centres are taken leave-one-out: a fake that is part of the mean would correlate with itself. ``clean`` makes
-    rows and columns of F_A mean-free, ``grids.zero_mean``: method "marra18-zm", beyond the paper.
+    rows and columns of F_A mean-free, ``zero_mean``: method "marra18-zm", beyond the paper.
 
     Other parameters, errors: as ``fit_dif``.
     """
@@ -404,7 +370,7 @@ def fit_marra18(
     labels = torch.arange(len(rho_real) + n) >= len(rho_real)
     mu_real, mu_fake = centres(torch.cat([rho_real, rho_fake]), labels)
     method = "marra18-zm" if clean else "marra18"
-    return Fingerprint(kept(total) / n, mu_real, mu_fake, method, name, {"n_real": len(real), "n_fake": n})
+    return Detector(kept(total) / n, mu_real, mu_fake, method, name, {"n_real": len(real), "n_fake": n})
 
 
 def direction_of(image: Tensor) -> Tensor:
@@ -420,13 +386,13 @@ OWN, HELD_OUT = "own images", "held out"  # what a fit is judged by
 
 
 def fit_restarted(
-    real: np.ndarray | Tensor,
-    fake: np.ndarray | Tensor,
+    real: Residuals,
+    fake: Residuals,
     plan: DifPlan = DifPlan(),
     name: str = "",
     device: str = "cpu",
     progress: bool = False,
-) -> Fingerprint:
+) -> Detector:
     """``fit_dif``; a fit that did not set out is begun again from another seed with ``boost``, ``plan.fits`` in all.
 
     The pairs' loss pulls a real and a fake apart whichever correlates more, so that its gradient vanishes on average
@@ -448,13 +414,13 @@ def fit_restarted(
 
     Returns
     -------
-    Fingerprint
+    Detector
         ``metadata["fits"]`` says how many fits it took, ``metadata["separation"]`` how far apart the kept one has the
         images that it was judged by, and ``metadata["judged_by"]`` which those were: "own images" or "held out"; its
         plan is that of the fit that was kept.
     """
     first = fit_dif(real, fake, plan, name, device, progress)
-    best, chosen, judged_by = separation(first.scores(real), first.scores(fake)), first, OWN
+    best, chosen, judged_by = separation(first.rho(real), first.rho(fake)), first, OWN
     set_out, fits = best >= APART, 1
     enough = min(len(real), len(fake)) >= ENOUGH
     while not set_out and fits < plan.fits:
@@ -463,7 +429,7 @@ def fit_restarted(
             hold_out(x, again.seed) if enough else (x, x) for x in (real, fake)
         )
         found = fit_dif(kept_real, kept_fake, again, name, device, progress)
-        apart, fits = separation(found.scores(out_real), found.scores(out_fake)), fits + 1
+        apart, fits = separation(found.rho(out_real), found.rho(out_fake)), fits + 1
         set_out = chance_of(apart, len(out_real), len(out_fake)) < LEVEL if enough else apart >= APART
         to_beat = 0.0 if enough and judged_by == OWN else best  # the first's is of images that it has seen
         if apart > to_beat:
@@ -483,7 +449,7 @@ def chance_of(found: float, n_real: int, n_fake: int) -> float:
     return float(stats.t.sf(found / (1 / n_real + 1 / n_fake) ** 0.5, n_real + n_fake - 2))
 
 
-def hold_out(x: np.ndarray | Tensor, seed: int) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
+def hold_out(x: Residuals, seed: int) -> tuple[Residuals, Residuals]:
     """Images to fit to, and an eighth of them, drawn by ``seed``, to judge by."""
     order = np.random.default_rng(seed).permutation(len(x))
     count = len(x) // SHARE

@@ -1,30 +1,40 @@
-"""What fingerprints say of an image: ranked by z, decided at a stated rate of false alarms, or not at all and why.
-
-An image is "generated" by a fingerprint's generator where a real one would correlate as much with a probability below
-the rate, corrected by Holm for the number of fingerprints that were asked about it. "No match" is no proof that it is
-real. "Undecided" and "not applicable" come with their reason.
-
-What can be told cheaply of an image that takes a fingerprint's word from it: constant, JPEG last, made larger.
-"""
+"""What detectors say of an image: ranked by z, decided at a stated rate of false alarms, or not at all, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from difcore.fingerprints.correlation import nearest_centre
-from difcore.fingerprints.detector import Fingerprint, contents
 from difcore.fingerprints.null import FEW, Null, holm
 from difcore.images.crops import read_crop, sha256_pixels
 from difcore.images.decoding import open_image
 from difcore.images.headers import header_facts
 
+if TYPE_CHECKING:
+    from difcore.fingerprints.detector import Detector
+
 FLAT = 0.95  # share of pixels like their neighbours from which a crop is constant but for a few
 LOW, HIGH, CUT = (0.2, 0.3), 0.4, -22.0  # bands in cycles per px, and dB between them
+CONTENT = 16  # hex digits kept of an image's hash
+GENERATED, NO_MATCH, UNDECIDED, NOT_APPLICABLE = "generated", "no match", "undecided", "not applicable"
+FALSE_ALARM = 0.01
+NO_NULL = "no null"  # in a detector's metadata: why the reals that were given make none
+DEMOSAICED = "demosaiced photographs"  # a kind of reals that only counts for images with a lattice
+# Share of a residual that a lattice of period 2 explains: the least of the shipped null's demosaiced photographs, and
+# more than any of its lossless ones (the greatest: 0.00033).
+LATTICE = 0.0004
+COLUMNS = ("image", "fingerprint", "rho", "z", "p", "p_holm", "nearest_centre", "verdict", "reason")
+
+
+def contents(hashes: Iterable[str]) -> list[str]:
+    """What is kept of images' ``sha256_pixels``: their first 64 bits, 16 hex digits."""
+    return [digest[:CONTENT] for digest in hashes]
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Condition:
     cut : float
         Power in the spectrum's highest band over that of the middle one, dB; 0 where there is no power.
     jpeg_quality : int or None
-        IJG quality of the file, the nearest one; None if the file is not JPEG.
+        IJG quality of the file, the nearest one; None if it is not JPEG.
     content : str
         ``sha256_pixels`` of the crop.
     """
@@ -58,23 +68,20 @@ class Condition:
         """Whether the spectrum is cut off: the image was made larger.
 
         Of 100 images each of five clean generators, of TAEF2 and of JPEG photographs, and of 68 lossless ones, two of
-        SD 2.1 are below -22 dB and no other (at -18 dB: a fifth of SD 2.1's, whose images are soft). Of 60 photographs
-        made larger by 1.5 or 2 with Lanczos three in four are, made twice as large with bicubic or bilinear half; by a
-        quarter, or by half with softer kernels, none. What was made smaller cannot be told in this way.
+        SD 2.1 are below -22 dB and no other. Of 60 photographs made larger by 1.5 or 2 with Lanczos three in four are,
+        made twice as large with bicubic or bilinear half; by a quarter, or by half with softer kernels, none.
         """
         return not self.constant and self.cut < CUT
 
 
-def conditions_of(files: Sequence[Path], crop: int) -> list[Condition]:
-    """Of readable image files of at least ``crop`` px a side."""
-    found = []
-    for path in files:
-        pixels = read_crop(path, crop)
-        with open_image(path) as image:
-            quality = header_facts(image, path.suffix)["jpeg_quality"]
+def condition_of(source: Path | np.ndarray, crop: int) -> Condition:
+    """Of a readable image of at least ``crop`` px a side."""
+    pixels, jpeg = read_crop(source, crop), None
+    if isinstance(source, Path):
+        with open_image(source) as image:
+            quality = header_facts(image, source.suffix)["jpeg_quality"]
         jpeg = None if np.isnan(quality) else int(quality)
-        found.append(Condition(flat_share(pixels), spectral_cut(pixels), jpeg, sha256_pixels(pixels)))
-    return found
+    return Condition(flat_share(pixels), spectral_cut(pixels), jpeg, sha256_pixels(pixels))
 
 
 def flat_share(pixels: np.ndarray) -> float:
@@ -97,36 +104,26 @@ def spectral_cut(pixels: np.ndarray) -> float:
     return float(10 * np.log10(high / low)) if high > 0 and low > 0 else 0.0
 
 
-GENERATED, NO_MATCH, UNDECIDED, NOT_APPLICABLE = "generated", "no match", "undecided", "not applicable"
-FALSE_ALARM = 0.01
-NO_NULL = "no null"  # in a fingerprint's metadata: why the reals that were given make none
-DEMOSAICED = "demosaiced photographs"  # a kind of reals that only counts for images with a lattice
-# Share of a residual that a lattice of period 2 explains: the least of the shipped null's demosaiced photographs, and
-# more than any of its lossless ones (the greatest: 0.00033).
-LATTICE = 0.0004
-COLUMNS = ("image", "fingerprint", "rho", "z", "p", "p_holm", "nearest_centre", "verdict", "reason")
-
-
-def not_applicable(fingerprint: Fingerprint, condition: Condition, rho: float, unfit: str) -> str:
-    """Why the fingerprint says nothing of the image; empty if it does. ``unfit``: why it says nothing of any."""
+def not_applicable(detector: Detector, condition: Condition, rho: float, unfit: str) -> str:
+    """Why the detector says nothing of the image; empty if it does. ``unfit``: why it says nothing of any."""
     if condition.constant or rho == 0:
         return "constant image"
-    return unfit or ("in training set" if contents([condition.content])[0] in fingerprint.trained else "")
+    return unfit or ("in training set" if contents([condition.content])[0] in detector.trained else "")
 
 
-def undecided(fingerprint: Fingerprint, condition: Condition, asked: int, rate: float, jpeg: bool) -> str:
+def undecided(detector: Detector, condition: Condition, asked: int, rate: float, jpeg: bool) -> str:
     """Why an image that was not called generated may be so nevertheless; empty if nothing speaks for that."""
-    if fingerprint.null is None:
-        return f"no null: {fingerprint.metadata.get(NO_NULL, 'give --reals')}"
-    if fingerprint.null.smallest * asked > rate:
-        return f"{fingerprint.null.n} reals cannot vouch for it"
-    if fingerprint.foreign and (jpeg or condition.jpeg_quality is not None):
+    if detector.null is None:
+        return f"no null: {detector.metadata.get(NO_NULL, 'give --reals')}"
+    if detector.null.smallest * asked > rate:
+        return f"{detector.null.n} reals cannot vouch for it"
+    if detector.foreign and (jpeg or condition.jpeg_quality is not None):
         return "JPEG last: does not survive"
     return "made larger" if condition.resampled else ""
 
 
 def judge(
-    fingerprints: Mapping[str, Fingerprint],
+    detectors: Mapping[str, Detector],
     rho: np.ndarray,
     images: Sequence[str],
     conditions: Sequence[Condition],
@@ -135,92 +132,77 @@ def judge(
     jpeg: bool = False,
     lattices: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Every image against every fingerprint, best match (highest z) first for each image, not applicable ones last.
+    """Every image by every detector, best match (highest z) first for each image, not applicable ones last.
+
+    "Generated": a real image would correlate as much with a probability of at most ``rate``, corrected by Holm for the
+    number of detectors that were asked about it. z leaves demosaiced reals aside: it says whose, not whether.
 
     Parameters
     ----------
-    fingerprints : K by name
+    detectors : K by name
     rho : (K, N)
     images, conditions : N
-    rate : float
-        Of false alarms per image, over all fingerprints together.
     unfit : mapping of name to reason
-        Fingerprints that do not apply to any of the images.
+        Detectors that do not apply to any of the images.
     jpeg : bool
         Whether the images were re-encoded as JPEG just now.
     lattices : (N,) or None
         Share of each residual that a lattice of period 2 explains; below ``LATTICE`` the image is no demosaiced
         photograph, and their probability does not count. None: it counts for all.
-
-    Returns
-    -------
-    DataFrame
-        image; fingerprint; rho; z, standard deviations above the reals (demosaiced ones aside: it says whose, not
-        whether); p, probability of a false alarm, and p_holm,
-        the same over all fingerprints that apply (NaN without a null); nearest_centre, "generated" or "real", the
-        paper's decision; verdict; reason.
-
-    Raises
-    ------
-    ValueError
-        For a rate that is not between 0 and 1.
     """
     if not 0 < rate < 1:
         raise ValueError(f"a false-alarm rate lies between 0 and 1, got {rate}")
-    known = list(fingerprints.items())
+    known = list(detectors.items())
     z, p, plain, margin = (np.full(rho.shape, np.nan) for _ in range(4))
-    for k, (_, f) in enumerate(known):
-        margin[k] = (rho[k] - f.mu_real) / (f.mu_fake - f.mu_real or 1)
-        if f.null is not None:
-            ordinary = f.null.without(DEMOSAICED)
-            z[k], plain[k], p[k] = ordinary.z(rho[k]), ordinary.p(rho[k]), false_alarm(f.null, rho[k], lattices)
+    for k, (_, d) in enumerate(known):
+        margin[k] = (rho[k] - d.mu_real) / (d.mu_fake - d.mu_real or 1)
+        if d.null is not None:
+            ordinary = d.null.without(DEMOSAICED)
+            z[k], plain[k], p[k] = ordinary.z(rho[k]), ordinary.p(rho[k]), false_alarm_of(d.null, rho[k], lattices)
     rows = []
     for i, (image, condition) in enumerate(zip(images, conditions, strict=True)):
-        mute = [not_applicable(f, condition, rho[k, i], (unfit or {}).get(n, "")) for k, (n, f) in enumerate(known)]
+        mute = [not_applicable(d, condition, rho[k, i], (unfit or {}).get(n, "")) for k, (n, d) in enumerate(known)]
         asked = np.array([not reason for reason in mute]) & ~np.isnan(p[:, i])
         adjusted, ordinary_only = (np.full(len(known), np.nan) for _ in range(2))
         adjusted[asked], ordinary_only[asked] = holm(p[asked, i]), holm(plain[asked, i])
-        for k in ranking(z[:, i], margin[:, i], [bool(reason) for reason in mute]):
-            name, f = known[k]
-            near = "generated" if bool(nearest_centre(rho[k, i], f.mu_real, f.mu_fake)) else "real"
+        # From the highest z down; then those without a null and so without z, by margin; those that do not apply last.
+        order = [(bool(mute[k]), np.isnan(z[k, i]), -np.nan_to_num(z[k, i]), -margin[k, i]) for k in range(len(known))]
+        for k in sorted(range(len(known)), key=order.__getitem__):
+            name, d = known[k]
+            near = "generated" if bool(nearest_centre(rho[k, i], d.mu_real, d.mu_fake)) else "real"
             verdict, reason = GENERATED, mute[k]
             if reason:
                 verdict = NOT_APPLICABLE
             elif not adjusted[k] <= rate:
                 reason = "a camera's mosaic may do so" if ordinary_only[k] <= rate else ""
-                reason = reason or undecided(f, condition, int(asked.sum()), rate, jpeg)
+                reason = reason or undecided(d, condition, int(asked.sum()), rate, jpeg)
                 verdict = UNDECIDED if reason else NO_MATCH
             rows.append((image, name, float(rho[k, i]), z[k, i], p[k, i], adjusted[k], near, verdict, reason))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def false_alarm(null: Null, rho: np.ndarray, lattices: np.ndarray | None = None) -> np.ndarray:
+def false_alarm_of(null: Null, rho: np.ndarray, lattices: np.ndarray | None = None) -> np.ndarray:
     """Probability that a real image correlates as much, (N,), demosaiced ones counted as ``judge`` says."""
     mosaic = np.full(rho.shape, True) if lattices is None else lattices >= LATTICE
     return np.where(mosaic, null.p(rho), null.without(DEMOSAICED).p(rho))
 
 
-def ranking(z: np.ndarray, margin: np.ndarray, mute: Sequence[bool]) -> list[int]:
-    """Indices from the highest z down; then those without a null and so without z, by margin; ``mute`` ones last."""
-    return sorted(range(len(z)), key=lambda k: (mute[k], np.isnan(z[k]), -np.nan_to_num(z[k]), -margin[k]))
-
-
 def overall(verdicts: Sequence[str]) -> str:
-    """The verdict on one image from those of all fingerprints: the first of these that any of them says."""
+    """The verdict on one image from those of all detectors: the first of these that any of them says."""
     return next((v for v in (GENERATED, UNDECIDED, NO_MATCH) if v in set(verdicts)), NOT_APPLICABLE)
 
 
-def null_warnings(fingerprints: Mapping[Path, Fingerprint] | Mapping[str, Fingerprint], rate: float) -> list[str]:
+def null_warnings(detectors: Mapping[object, Detector] | Mapping[str, Detector], rate: float) -> list[str]:
     """Where a rate of false alarms cannot be stated, or rests on little."""
     found = []
-    for path, fingerprint in fingerprints.items():
-        null = fingerprint.null
+    for label, detector in detectors.items():
+        null = detector.null
         if null is None:
-            cause = fingerprint.metadata.get(NO_NULL)
+            cause = detector.metadata.get(NO_NULL)
             advice = f"{cause}; give others" if cause else "give --reals, real images"
-            found.append(f"{path} has no null, so no rate of false alarms can be stated: {advice}")
+            found.append(f"{label} has no null, so no rate of false alarms can be stated: {advice}")
         elif few := [f"{reals.n} {kind}" for kind, reals in null.kinds.items() if reals.n < FEW]:
-            found.append(f"{path}: its null is of {', '.join(few)} only, taken for normally distributed; give --reals")
+            found.append(f"{label}: its null is of {', '.join(few)} only, taken for normally distributed; give --reals")
         if null is not None and null.smallest > rate:
-            found.append(f"{path}: {null.n} reals cannot vouch for a rate of {rate:g}")
+            found.append(f"{label}: {null.n} reals cannot vouch for a rate of {rate:g}")
     return found

@@ -46,12 +46,15 @@ class ResidualSet:
         removed, saved anew without loss) are the same image.
     skipped : tuple of Skipped
         Images left out, each with its reason.
+    denoiser : Denoiser or None
+        The filter that gave them.
     """
 
     values: np.ndarray
     names: tuple[str, ...]
     hashes: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
+    denoiser: Denoiser | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -60,7 +63,8 @@ class ResidualSet:
         """The images at ``index``, in that order; nothing skipped is carried along."""
         chosen = np.arange(len(self))[np.asarray(index, int) if isinstance(index, Sequence) else index]
         names = tuple(self.names[i] for i in chosen)
-        return ResidualSet(self.values[chosen], names, tuple(self.hashes[i] for i in chosen))
+        hashes = tuple(self.hashes[i] for i in chosen)
+        return ResidualSet(self.values[chosen], names, hashes, denoiser=self.denoiser)
 
 
 def residuals_of(
@@ -151,7 +155,7 @@ def residuals_of(
     if not kept:
         reasons = "; ".join(sorted({s.reason for s in skipped})[:3])
         raise ImageError(f"none of {total} images could be used ({reasons})")
-    return ResidualSet(values[:kept], tuple(names), tuple(hashes), tuple(skipped))
+    return ResidualSet(values[:kept], tuple(names), tuple(hashes), tuple(skipped), denoiser)
 
 
 def decoded(source: Sequence[Path] | np.ndarray, crop: int, device: str) -> Iterator[np.ndarray | Exception]:
