@@ -669,7 +669,7 @@ def test_what_is_not_finite_becomes_null(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_as_a_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    command = [sys.executable, "-m", "difcore.cli.app", "detect", str(world.fingerprint), "--json", "--denoiser"]
+    command = [sys.executable, "-m", "difcore.cli", "detect", str(world.fingerprint), "--json", "--denoiser"]
     command += [str(world.denoiser), str(world.images("a", "1_fake")), "\udcff.png"]
     answer = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
     assert_bad_input(Result(answer.returncode, answer.stdout, answer.stderr), "does not exist")
