@@ -69,7 +69,7 @@ def test_a_detection_notebook_runs_whole_without_avx512(without_avx512: None, tm
 @pytest.mark.parametrize("command", ["fit", "run"])
 def test_bfloat16_without_avx512_is_one_line(command: str, without_avx512: None, tmp_path: Path) -> None:
     given = {"fit": [tmp_path, tmp_path, "--out", tmp_path / "f.safetensors"], "run": ["--only", "01"]}[command]
-    answer = python("-m", "difcore.cli.app", command, *given, "--precision", "bfloat16")
+    answer = python("-m", "difcore.cli", command, *given, "--precision", "bfloat16")
     assert (answer.returncode, answer.stdout) == (2, "")
     assert re.fullmatch(r"difcore: .+ cannot compute in bfloat16; use --precision float32, or auto\n", answer.stderr)
 
@@ -113,7 +113,7 @@ def test_detect_runs_on_an_emulated_haswell(tmp_path: Path) -> None:
     pattern = torch.from_numpy(rng.standard_normal((3, 96, 96)).astype(np.float32))
     known = Detector(pattern, 0.0, 0.1, "dif", "G").save(tmp_path / "f.safetensors")
     Image.fromarray(rng.integers(0, 256, (100, 100, 3), np.uint8)).save(tmp_path / "a.png")
-    arguments = ["-m", "difcore.cli.app", "detect", known, tmp_path / "a.png", "--denoiser", weights, "--json"]
+    arguments = ["-m", "difcore.cli", "detect", known, tmp_path / "a.png", "--denoiser", weights, "--json"]
     found = emulated(arguments)
     assert found.returncode == 0, found.stderr[-2000:]
     (image,) = json.loads(found.stdout)["images"]

@@ -60,7 +60,7 @@ def fill(kind: str, name: str, size: int, used: float = OLD) -> Path:
 
 def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """``difcore`` in a process of its own."""
-    line = [sys.executable, "-m", "difcore.cli.app", *map(str, arguments)]
+    line = [sys.executable, "-m", "difcore.cli", *map(str, arguments)]
     return subprocess.run(line, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 

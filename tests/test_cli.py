@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import difcore
 from difcore.batch.run import parse_grid
-from difcore.cli import fitting as cli_fitting
+from difcore.cli import commands
 from difcore.cli.app import app
 from difcore.cli.inputs import make_plan, training_count
 from difcore.cli.output import answer
@@ -31,7 +31,7 @@ from difcore.fingerprints.verdicts import contents
 from difcore.images import release
 from difcore.images.crops import read_crop, sha256_pixels
 from difcore.machine.cache import cache_folder
-from difcore.residuals.denoisers import LIMIT, DnCNN, load_denoiser, save_denoiser
+from difcore.residuals.denoisers import LIMIT, SHIPPED, DnCNN, load_denoiser, save_denoiser
 
 CROP = 32
 COMMANDS = ("fit", "evaluate", "detect", "cross-detect", "audit", "fetch", "import-official", "run")
@@ -140,7 +140,8 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         shown = call(command, "--help")
         assert shown.code == 0
         assert "--json" in shown.out
-    code = "import sys, difcore.cli; print([m for m in ('torch', 'numpy', 'pandas', 'rich.table') if m in sys.modules])"
+    heavy = ("torch", "numpy", "pandas", "rich.table")
+    code = f"import sys, difcore.cli.app; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 
@@ -150,8 +151,8 @@ def test_version() -> None:
 
 
 def test_defaults_shown_for_a_fit_are_those_of_the_plan() -> None:
-    options = typing.get_type_hints(cli_fitting.fit, include_extras=True)
-    parameters = inspect.signature(cli_fitting.fit).parameters
+    options = typing.get_type_hints(commands.fit, include_extras=True)
+    parameters = inspect.signature(commands.fit).parameters
     shown = {"False": "no-boost", "None": "off"}
     for field in dataclasses.fields(DifPlan):
         if field.name == "bfloat16":  # of the runtime, by --precision
@@ -161,7 +162,7 @@ def test_defaults_shown_for_a_fit_are_those_of_the_plan() -> None:
             assert option.show_default == shown.get(str(field.default), str(field.default)), field.name
         else:
             assert parameters[field.name].default == field.default
-    assert make_plan("dif", steps=None, seed=0) == DifPlan()
+    assert make_plan("dif", {"steps": None}, seed=0) == DifPlan()
 
 
 def test_fit_marra18_measures_what_it_did_not_train_on(world: World, tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_fit_dif_takes_every_parameter(world: World, tmp_path: Path) -> None:
     assert "none" in told.out and "has no null" in told.err
 
 
-@pytest.mark.filterwarnings("default::difcore.mean_bias.StandIn")
+@pytest.mark.filterwarnings("default:F_DnCNN")
 def test_fit_in_the_papers_mode_and_back(world: World, tmp_path: Path) -> None:
     """Margin, limit and F_DnCNN are the paper's; who uses the fingerprint takes the filter that it was fitted with."""
     out, filter_ = tmp_path / "f.safetensors", ("--denoiser", world.denoiser)
@@ -633,7 +634,7 @@ def test_bad_input_to_the_others(case: str, places: dict[str, Path]) -> None:
 
 
 def test_missing_weights_of_a_shipped_denoiser(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(difcore.denoisers.SHIPPED, "photos", tmp_path / "gone.safetensors")
+    monkeypatch.setitem(SHIPPED, "photos", tmp_path / "gone.safetensors")
     real, fake = world.pair()
     assert_bad_input(call("fit", real, fake, "--out", tmp_path / "f.safetensors"), "weights of denoiser 'photos'")
 
@@ -661,9 +662,9 @@ def test_other_errors_are_not_hidden(world: World, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_not_finite_becomes_null(capsys: pytest.CaptureFixture[str]) -> None:
-    answer({"a": float("nan"), "b": [np.float32("inf"), np.float64(0.5)]}, True, lambda console: None, ["two\nlines"])
+    answer({"a": float("nan"), "b": [np.float32("inf"), np.float64(0.5)], "warnings": ["two\nlines"]}, True)
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"a": None, "b": [None, 0.5]}
+    assert json.loads(captured.out) == {"a": None, "b": [None, 0.5], "warnings": ["two\nlines"]}
     assert captured.err == "difcore: warning: two\\nlines\n"
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from tiny import random_dncnn
 
-from difcore.cli.inputs import choose_denoiser
 from difcore.fingerprints.detector import FOREIGN_DENOISER, OFFICIAL, Bank, Detector, filter_for
 from difcore.fingerprints.fitting import fit_pattern
 from difcore.residuals.denoisers import LIMIT, load_denoiser, save_denoiser
@@ -48,13 +47,13 @@ def test_the_authors_fingerprints_get_the_filter_for_them() -> None:
     own = Detector(torch.randn(3, 8, 8), 0, 1, metadata={"denoiser": "highpass"})
     official = replace(own, metadata={"source": OFFICIAL})
     assert official.foreign and not own.foreign
-    for found in (choose_denoiser(None, [official, official]), official.filter(), Bank([official]).filter()):
+    for found in (filter_for([official, official]), official.filter(), Bank([official]).filter()):
         assert (found.name, found.limit) == (FOREIGN_DENOISER, LIMIT)
     wanted = load_denoiser(FOREIGN_DENOISER, bfloat16=True, limit=LIMIT)
-    assert choose_denoiser(None, [official], bfloat16=True).hash == wanted.hash
+    assert filter_for([official], bfloat16=True).hash == wanted.hash
     for prints, name in (([own], None), ([own, official], None), ([official], "highpass")):
-        assert choose_denoiser(name, prints).name == "highpass"
-    assert choose_denoiser(None, []).name == "photos"
+        assert filter_for(prints, name).name == "highpass"
+    assert filter_for([]).name == "photos"
 
 
 def test_another_precision_is_the_same_filter_and_another_limit_is_not() -> None:

@@ -289,7 +289,7 @@ def without_release(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, sub
     environment = os.environ | homes | {"DIFCORE_DATA": str(empty), "PYTHONPATH": str(project)}
     environment |= {"IPYTHONDIR": str(home / "ipython"), "OMP_NUM_THREADS": "1"}
     only = [word for name in RELEASE for word in ("--only", name)]
-    command = [sys.executable, "-m", "difcore.cli.app", "run", "--jobs", "2", *only]
+    command = [sys.executable, "-m", "difcore.cli", "run", "--jobs", "2", *only]
     answer = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     return project / "outputs" / "demo", answer
 

@@ -185,7 +185,7 @@ def test_a_precision_that_cannot_run_is_one_line_and_exit_2(
 
 
 def test_importing_resolves_nothing() -> None:
-    code = "import difcore.cli, difcore.runtime, sys; sys.exit('torch' not in sys.modules)"
+    code = "import difcore.cli.app, difcore.runtime, sys; sys.exit('torch' not in sys.modules)"
     environment = os.environ | {"DIFCORE_PRECISION": "nonsense", "PYTHONPATH": str(PROJECT_DIR)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 

@@ -6,25 +6,87 @@ line on stderr, an interrupt in 130. Everything heavy is imported inside the com
 
 from __future__ import annotations
 
-import contextlib
-import json
+import io
 import sys
-from pathlib import Path
-from typing import Annotated
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from difcore import __version__
-from difcore.cli import options as opt
-from difcore.cli.fitting import cross_detect, fit
-from difcore.cli.inputs import check_out, hand_down
-from difcore.cli.judging import detect, evaluate
-from difcore.cli.output import OneLineGroup, answer, facts_table
-from difcore.cli.upkeep import audit, cache_app, fetch
+from difcore.cli import commands, upkeep
+from difcore.files import NeedsData, shown
+
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+OURS = ("CacheWarning", "StandIn")  # warnings, by name: no module is loaded for --help
+
+
+class OneLineGroup(TyperGroup):
+    """Commands whose mistakes of input end in exit code 2 and one line on stderr, and an interrupt in 130."""
+
+    def main(self, *given: Any, **options: Any) -> Any:
+        """Parse the arguments (default: the process's), run the command, exit."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
+        if not options.setdefault("standalone_mode", True):
+            return super().main(*given, **options)
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = one_line_warnings(warnings.showwarning)
+                code = super().main(*given, **options | {"standalone_mode": False})
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+        except Exception as error:
+            if (message := one_line(error)) is None:
+                raise
+            print(f"difcore: {message}", file=sys.stderr)
+            code = BAD_INPUT
+        sys.exit(code or 0)
+
+
+def one_line_warnings(others: Callable[..., None]) -> Callable[..., None]:
+    """Shows our own warnings as one line on stderr, once, without the place in the code that ``others`` have."""
+    told = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if category.__name__ not in OURS:
+            others(message, category, *place, **options)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"difcore: warning: {shown(message)}", file=sys.stderr)
+
+    return show
+
+
+def one_line(error: Exception) -> str | None:
+    """What was wrong with the input, in one line; None if ``error`` is not about the input."""
+    from difcore.images.release import FetchError
+
+    hint = ""
+    if hasattr(error, "format_message"):  # a wrong option or argument
+        text = str(error.format_message())
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, ValueError | OSError | FetchError | NeedsData):
+        text = str(error) or type(error).__name__
+    else:
+        return None
+    return shown(text) + hint
+
 
 app = typer.Typer(
     name="difcore", cls=OneLineGroup, add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True
 )
+for command in (
+    commands.fit, commands.evaluate, commands.detect, commands.cross_detect, upkeep.audit, upkeep.fetch,
+    upkeep.import_official, upkeep.run,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(upkeep.cache_app, name="cache")
 
 
 def print_version(wanted: bool) -> None:
@@ -42,80 +104,3 @@ def main(
     """Deep Image Fingerprint: fit the fingerprint of an image generator, and find the images it made."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-for command in (fit, evaluate, detect, cross_detect, audit, fetch):
-    app.command()(command)
-app.add_typer(cache_app, name="cache")
-
-
-@app.command()
-def import_official(
-    checkpoint: Annotated[Path, typer.Argument(metavar="PT", help="A published chk_0.pt; nothing in it is executed.")],
-    out: opt.Out,
-    name: Annotated[str | None, typer.Option(show_default="the folder's", help="The generator's name.")] = None,
-    as_json: opt.AsJson = False,
-) -> None:
-    """Convert a published checkpoint to a fingerprint file."""
-    from difcore.fingerprints.detector import Detector
-
-    check_out(out)
-    fingerprint = Detector.from_official(checkpoint, name)
-    fingerprint.save(out)
-    facts = {
-        "name": fingerprint.name, "method": fingerprint.method, "crop": fingerprint.crop,
-        "mu_real": fingerprint.mu_real, "mu_fake": fingerprint.mu_fake, **fingerprint.metadata, "out": out,
-    }  # fmt: skip
-    document = {"command": "import-official", **facts}
-    answer(document, as_json, lambda console: console.print(facts_table("Imported", facts)))
-
-
-@app.command()
-def run(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As --only.")] = None,
-    profile: Annotated[str, typer.Option(help="demo (offline, small), paper, or another file of params/.")] = "demo",
-    only: Annotated[
-        list[str] | None, typer.Option(help="Notebooks by number, name or topic; several may follow.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time, the cores shared out.")] = 2,
-    data_root: Annotated[Path | None, typer.Option(help="Data folder, in place of DIFCORE_DATA.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run unchanged notebooks too.")] = False,
-    device: opt.Device = "auto",
-    precision: opt.Precision = "auto",
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="full|NAME=V,V,...",
-            help="full: whole grids (params/grids/full.yml); else run once per value of a notebook's parameter.",
-        ),
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait while another run writes to the same outputs; else that is an error.")
-    ] = False,
-    publish: Annotated[
-        bool, typer.Option("--publish", help="Write docs/: the gallery and a page per notebook, from these outputs.")
-    ] = False,
-    as_json: opt.AsJson = False,
-) -> None:
-    """Run the notebooks of a profile and write outputs/<profile>/index.html."""
-    from difcore.batch.gallery import write_gallery
-    from difcore.batch.run import parse_grid, profile_name, run_batch
-    from difcore.files import PROJECT_DIR
-
-    if data_root is not None:
-        data_root = data_root.expanduser().resolve()  # the notebooks run in another folder
-        if not data_root.is_dir():
-            raise ValueError(f"{data_root} is not a folder; expected the data folder")
-    hand_down(device, precision)
-    full = "full" in (grid or [])
-    selected, values = [*(only or []), *(names or [])], parse_grid([entry for entry in grid or [] if entry != "full"])
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        code = run_batch(profile, selected, jobs, data_root, force, values, full=full, wait=wait)
-    if publish and not code:
-        outputs = PROJECT_DIR / "outputs" / profile_name(profile, full)
-        write_gallery(outputs, PROJECT_DIR / "notebooks", PROJECT_DIR / "docs")
-    if as_json:
-        summary = PROJECT_DIR / "outputs" / profile_name(profile, full) / "summary.json"
-        document = {"command": "run", "exit_code": code, **json.loads(summary.read_text(encoding="utf-8"))}
-        answer(document, as_json, lambda console: None)
-    raise typer.Exit(code)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from difcore.cli.options import Fitting, Plan, Using
+from difcore.cli.output import show_progress
+
 if TYPE_CHECKING:
-    from difcore.fingerprints.detector import Detector
+    from difcore.fingerprints.detector import Bank
     from difcore.fingerprints.dif import DifPlan
     from difcore.residuals.denoisers import Denoiser
-    from difcore.runtime import Runtime
 
 FINGERPRINT_SUFFIX = ".safetensors"
-SHARED_BY_ALL_METHODS = {"seed", "bfloat16"}  # of the options that go into a plan
 
 
 def check_out(path: Path) -> None:
@@ -28,42 +29,34 @@ def check_out(path: Path) -> None:
         raise ValueError(f"{path} cannot be written: {there} is {'read-only' if there.is_dir() else 'not a folder'}")
 
 
-def make_plan(method: str, **given: Any) -> DifPlan:
-    """The fit's plan: what was given, DifPlan's defaults for what is None.
-
-    Raises
-    ------
-    ValueError
-        For an unknown method or prior, a value out of range, or an option that the method has no use for.
-    """
+def make_plan(method: str, given: Mapping[str, Any], **rest: Any) -> DifPlan:
+    """The fit's plan: what was given; ``rest``, and DifPlan's defaults, for what is None."""
     from difcore.fingerprints.dif import DifPlan
     from difcore.fingerprints.fitting import FITTED, check_method
     from difcore.fingerprints.priors import PRIORS
 
     check_method(method, FITTED)
     chosen = {name: value for name, value in given.items() if value is not None}
-    idle = [name for name in chosen if name not in SHARED_BY_ALL_METHODS]
-    if method != "dif" and idle:
-        raise ValueError(f"--{idle[0].replace('_', '-')} means nothing to --method {method}")
-    plan = DifPlan(**chosen)
+    if method != "dif" and chosen:
+        raise ValueError(f"--{next(iter(chosen)).replace('_', '-')} means nothing to --method {method}")
+    plan = DifPlan(**rest | chosen)
     if plan.prior not in PRIORS:
         raise ValueError(f"unknown prior {plan.prior!r}; choose from {', '.join(PRIORS)}")
     return plan
 
 
-def in_mode(mode: str, method: str, denoiser: str, limit: bool, margin: float | None) -> tuple[str, bool, float | None]:
-    """(denoiser, limit, margin) of a fit as the mode has them; a margin that was given stays.
-
-    Raises
-    ------
-    ValueError
-        If there is no such mode.
-    """
+def prepare(of: Fitting, given: Plan, mode: str = "ours") -> tuple[DifPlan, Denoiser]:
+    """The plan and the residual filter of a fit."""
     from difcore.fingerprints.presets import preset
+    from difcore.residuals.denoisers import LIMIT, load_denoiser
+    from difcore.runtime import resolve
 
-    chosen = preset(mode)
-    asked = chosen.margin if margin is None and method == "dif" else margin
-    return chosen.filter(denoiser), limit and chosen.limit is not None, asked
+    usual, runtime = preset(mode), resolve(of.device, of.precision)
+    rest = {"margin": usual.margin, "fits": usual.fits, "bfloat16": runtime.bfloat16, "seed": of.seed}
+    plan = make_plan(of.method, vars(given), **rest)
+    limit = usual.held(LIMIT if of.limit else None)
+    name = checked_denoiser(usual.filter(of.denoiser))
+    return plan, load_denoiser(name, runtime.device, runtime.bfloat16, limit)
 
 
 def training_count(mode: str, train: int | None, images: Sequence[Sequence[Path]]) -> int | None:
@@ -74,81 +67,41 @@ def training_count(mode: str, train: int | None, images: Sequence[Sequence[Path]
     return usual if train is None and usual and min(map(len, images)) > usual else train
 
 
-def choose_runtime(device: str, precision: str) -> Runtime:
-    """``difcore.runtime.resolve``, whose module takes seconds to import."""
+def open_bank(paths: Sequence[Path], of: Using) -> tuple[list[Path], Bank]:
+    """The fingerprints' files, each once, and their bank."""
+    from difcore.fingerprints.detector import Bank, filter_for, filter_name, read_named
+    from difcore.images.folders import list_images
     from difcore.runtime import resolve
 
-    return resolve(device, precision)
+    known = read_named(paths)
+    for path, detector in known.items():
+        if of.crop not in (None, detector.crop):
+            raise ValueError(f"{path} was fitted at a crop of {detector.crop} px, so --crop {of.crop} does not fit it")
+    runtime, detectors = resolve(of.device, of.precision), list(known.values())
+    name = checked_denoiser(of.denoiser or filter_name(detectors))
+    bank = Bank(detectors, filter_for(detectors, name, runtime.device, runtime.wanted()))
+    if of.reals:
+        bank = bank.with_reals(list_images(of.reals, of.recursive), of.jpeg, show_progress())
+    return list(known), bank
 
 
-def hand_down(device: str, precision: str) -> None:
-    """Set what "auto" is for this process and those that it starts: what was asked for, where it was.
-
-    Raises
-    ------
-    ValueError
-        If this machine has no such device, or cannot compute in the precision.
-    """
-    given = {"DIFCORE_DEVICE": device, "DIFCORE_PRECISION": precision}
-    os.environ.update({name: value for name, value in given.items() if value != "auto"})
-    if any(os.environ.get(name, "auto") != "auto" for name in given):
-        choose_runtime("auto", "auto")  # told now, not by each notebook
-
-
-def choose_denoiser(
-    name: str | None,
-    detectors: Sequence[Detector] = (),
-    device: str = "cpu",
-    bfloat16: bool | None = False,
-    limit: bool = True,
-) -> Denoiser:
-    """The denoiser called ``name`` or stored in that file, as ``filter_for``; without ``limit`` not limited.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such denoiser.
-    """
-    from difcore.fingerprints.detector import filter_for, filter_name
+def checked_denoiser(name: str) -> str:
+    """The name, if it is of a shipped denoiser whose weights are there, or of a file."""
     from difcore.residuals.bias import SUFFIX
-    from difcore.residuals.denoisers import SHIPPED, load_denoiser
+    from difcore.residuals.denoisers import SHIPPED
 
-    name = name or filter_name(detectors)
     known, base = [*SHIPPED, "highpass"], name.removesuffix(SUFFIX)
+    if base in SHIPPED and not SHIPPED[base].is_file():
+        path = SHIPPED[base]
+        raise ValueError(f"the weights of denoiser {base!r} are missing ({path}); choose another by --denoiser")
     if base not in known and not Path(base).is_file():
         raise ValueError(f"unknown denoiser {name!r}: choose {', '.join(known)}, or give the file of one")
-    if base in SHIPPED and not SHIPPED[base].is_file():
-        raise ValueError(
-            f"the weights of denoiser {base!r} are missing ({SHIPPED[base]}); choose another by --denoiser"
-        )
-    if not limit:
-        return load_denoiser(name, device, bool(bfloat16), None)
-    return filter_for(detectors, name, device, bfloat16)
-
-
-def format_warnings(real: Sequence[Path], fake: Sequence[Path], jpeg: int | None, prefix: str = "") -> list[str]:
-    """The format audit's warnings, and what to do about them by ``--jpeg``; empty if the classes' files are alike."""
-    from difcore.audit.formats import confounds_of
-
-    return [f"{prefix}{text}" for text in confounds_of(real, fake, jpeg, can_match=False).warnings]
-
-
-def check_crop(paths: Sequence[Path], detectors: Sequence[Detector], crop: int | None) -> None:
-    """Raise ValueError if a crop was asked for that a detector does not have."""
-    for path, detector in zip(paths, detectors, strict=True):
-        if crop is not None and crop != detector.crop:
-            raise ValueError(f"{path} was fitted at a crop of {detector.crop} px, so --crop {crop} does not fit it")
+    return name
 
 
 def sort_arguments(paths: Sequence[Path], recursive: bool = False) -> tuple[list[Path], list[Path]]:
-    """(fingerprint files, image files) among mixed arguments: *.safetensors are fingerprints, folders hold images.
-
-    Raises
-    ------
-    ValueError
-        If a file is missing, a folder holds no images, or there is no fingerprint or no image.
-    """
-    from difcore.images.crops import list_images
+    """(fingerprint files, image files) among mixed arguments: *.safetensors are fingerprints, folders hold images."""
+    from difcore.images.folders import list_images
 
     fingerprints = [path for path in paths if path.suffix == FINGERPRINT_SUFFIX]
     images: list[Path] = []
@@ -160,19 +113,13 @@ def sort_arguments(paths: Sequence[Path], recursive: bool = False) -> tuple[list
                 raise ValueError(f"{path} does not exist; expected an image, a folder of images or a fingerprint")
             images += list_images(path, recursive) if path.is_dir() else [path]
     if not fingerprints or not images:
-        missing = f"fingerprint (*{FINGERPRINT_SUFFIX})" if not fingerprints else "image or folder of images"
+        missing = "image or folder of images" if fingerprints else f"fingerprint (*{FINGERPRINT_SUFFIX})"
         raise ValueError(f"no {missing} given; expected fingerprints and images")
     return fingerprints, list(dict.fromkeys(images))
 
 
 def draw_images(images: Sequence[Path], count: int | None, seed: int) -> list[Path]:
-    """``count`` of the images at random and whatever is no image (to be named), in their order; all if it is None.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer.
-    """
+    """``count`` of the images at random and whatever is no image (to be named), in their order; all if it is None."""
     import numpy as np
 
     from difcore.images.folders import is_image

@@ -1,116 +1,31 @@
-"""How the command line answers: one JSON document or tables on stdout, warnings and one-line errors on stderr."""
+"""How the command line answers: a JSON document, or tables of what is in it; its warnings on stderr, a line each."""
 
 from __future__ import annotations
 
-import io
 import json
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import typer
-from typer.core import TyperGroup
 
 from difcore.files import shown
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
     from rich.table import Table
 
+    from difcore.fingerprints.detector import Detector
     from difcore.images.crops import Skipped
+    from difcore.residuals.denoisers import Denoiser
     from difcore.stats import Detection
 
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 SHOWN_SKIPS = 10
 PIPED_WIDTH = 160  # columns of a table that no terminal limits
+ENDINGS = {"balanced accuracy": "", "of the real": "_real", "of the fake": "_fake"}  # of keys in JSON
+VERDICTS = {"fine": None, "note": "yellow", "confounded": "bold red"}  # of the audit, the gravest last; how they look
 
 
-class OneLineGroup(TyperGroup):
-    """Commands whose mistakes of input end in exit code 2 and one line on stderr, and an interrupt in 130."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Parse ``args`` (default: the process's), run the command, exit."""
-        given = (args, prog_name, complete_var, False, windows_expand_args)
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
-        if not standalone_mode:
-            return super().main(*given, **extra)
-        try:
-            with one_line_warnings():
-                code = super().main(*given, **extra)
-        except (KeyboardInterrupt, typer.Abort):
-            code = INTERRUPTED
-        except Exception as error:
-            message = one_line(error)
-            if message is None:
-                raise
-            print(f"difcore: {message}", file=sys.stderr)
-            code = BAD_INPUT
-        sys.exit(code or 0)
-
-
-@contextmanager
-def one_line_warnings() -> Iterator[None]:
-    """Within, our own warnings are one line on stderr, shown once, without the place in the code of others'."""
-    with warnings.catch_warnings():
-        show, told = warnings.showwarning, set()
-
-        def show_one_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-            if category.__name__ in ("CacheWarning", "StandIn"):  # by name: no module is loaded for --help
-                if str(message) not in told:
-                    print(f"difcore: warning: {shown(message)}", file=sys.stderr)
-                told.add(str(message))
-            else:
-                show(message, category, *place, **options)
-
-        warnings.showwarning = show_one_line
-        yield
-
-
-def one_line(error: Exception) -> str | None:
-    """What was wrong with the input, in one line; None if ``error`` is not about the input."""
-    hint = ""
-    if hasattr(error, "format_message"):  # a wrong option or argument
-        text = str(error.format_message())
-        context = getattr(error, "ctx", None)
-        hint = f" (see `{context.command_path} --help`)" if context else ""
-    elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    elif isinstance(error, ValueError | OSError) or lacks_data(error):
-        text = str(error) or type(error).__name__
-    else:
-        return None
-    return shown(text) + hint
-
-
-def lacks_data(error: Exception) -> bool:
-    """Whether ``error`` says that the authors' release is not there or could not be had."""
-    from difcore.files import NeedsData
-    from difcore.images.release import FetchError
-
-    return isinstance(error, FetchError | NeedsData)
-
-
-def show_progress() -> bool:
-    """Bars only where someone watches: in a log they are noise."""
-    return sys.stderr.isatty()
-
-
-def answer(
-    document: Mapping[str, Any], as_json: bool, tell: Callable[[Console], None], warnings: Sequence[str] = ()
-) -> None:
-    """Print ``document`` as JSON, or what ``tell`` writes to a console; then the warnings, one line each, on stderr."""
+def answer(document: Mapping[str, Any], as_json: bool, *parts: Table | str) -> None:
+    """Print ``document`` as JSON, or the parts for people; then its warnings on stderr."""
     if as_json:
         from difcore.records.artefacts import plain
 
@@ -119,33 +34,73 @@ def answer(
         from rich.console import Console
 
         width = None if sys.stdout.isatty() else PIPED_WIDTH
-        tell(Console(markup=False, highlight=False, emoji=False, width=width))
-    for warning in warnings:
+        console = Console(markup=False, highlight=False, emoji=False, width=width)
+        for part in filter(None, parts):
+            console.print(part, soft_wrap=isinstance(part, str))
+    for warning in document.get("warnings", ()):
         print(f"difcore: warning: {shown(warning)}", file=sys.stderr)
 
 
+def show_progress() -> bool:
+    """Bars only where someone watches: in a log they are noise."""
+    return sys.stderr.isatty()
+
+
+def filter_fields(denoiser: Denoiser) -> dict[str, Any]:
+    """The residual filter, in JSON."""
+    return {"denoiser": denoiser.name, "denoiser_sha256": denoiser.hash, "limit": denoiser.limit}
+
+
 def detection_fields(result: Detection | None) -> dict[str, Any]:
-    """The keys every measured detection has in JSON; None, and counts of 0, if nothing was measured."""
-    keys = (
-        "accuracy", "interval", "accuracy_real", "interval_real", "accuracy_fake", "interval_fake", "auc",
-        "auc_interval",
-    )  # fmt: skip
-    counts = ("n_real", "n_fake")
-    if result is None:
-        return dict.fromkeys(keys) | dict.fromkeys(counts, 0)
-    return {key: getattr(result, key) for key in (*keys, *counts)}
+    """The keys of every measured detection, in JSON; None, and counts of 0, if nothing was measured."""
+    keys = [f"{key}{end}" for end in ENDINGS.values() for key in ("accuracy", "interval")]
+    missing = dict.fromkeys([*keys, "auc", "auc_interval"]) | dict.fromkeys(("n_real", "n_fake"), 0)
+    return {key: getattr(result, key, nothing) for key, nothing in missing.items()}
 
 
-def with_intervals(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of ``cross_detect``'s table with the keys of ``detection_fields``, but the classes' intervals."""
-    pairs = {"interval": "accuracy", "auc_interval": "auc"}
-    fields = {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
-    return fields | {key: (row[f"{of}_low"], row[f"{of}_high"]) for key, of in pairs.items()}
+def detection_facts(document: Mapping[str, Any]) -> dict[str, str]:
+    """The same as a person reads it."""
+    if document["accuracy"] is None:
+        return {"images": "none"}
+    facts = {}
+    for name, end in ENDINGS.items():
+        low, high = map(percent, document[f"interval{end}"])
+        facts[name] = f"{percent(document[f'accuracy{end}'])}  (95 % interval {low} to {high})"
+    facts["AUC"] = "{:.4f}  (95 % interval {:.4f} to {:.4f})".format(document["auc"], *document["auc_interval"])
+    return facts | {"images": "{n_real} real, {n_fake} fake".format(**document)}
 
 
-def skipped_fields(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
-    """Images left out, as in JSON."""
-    return [{"path": str(entry.path), "reason": entry.reason} for entry in skipped]
+def with_intervals(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of ``cross_detect``'s table, in JSON: a pair for each interval."""
+    ends = {"interval": "accuracy", "auc_interval": "auc"}
+    return [
+        {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
+        | {key: (row[f"{of}_low"], row[f"{of}_high"]) for key, of in ends.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def null_fields(detector: Detector) -> dict[str, dict[str, float]] | None:
+    """A detector's null, in JSON; None without one."""
+    if detector.null is None:
+        return None
+    return {kind: {"n": r.n, "mean": r.mean, "sigma": r.sigma} for kind, r in detector.null.kinds.items()}
+
+
+def null_text(document: Mapping[str, Any]) -> str:
+    """The same as a person reads it."""
+    kinds = (document["null"] or {}).items()
+    return "; ".join(f"{r['n']} {k}, {r['mean']:+.4f} ± {r['sigma']:.4f}" for k, r in kinds) or "none"
+
+
+def skipped_text(skipped: Sequence[Skipped], total: int) -> str:
+    """How many images of ``total`` were left out, the first of them by name; empty if none was."""
+    from difcore.images.crops import skip_report
+
+    lines = [f"\n{skip_report(tuple(skipped), total)}"] if skipped else []
+    lines += [f"  {shown(entry.path)}: {shown(entry.reason)}" for entry in skipped[:SHOWN_SKIPS]]
+    lines += [f"  and {len(skipped) - SHOWN_SKIPS} more; --json lists all"] if len(skipped) > SHOWN_SKIPS else []
+    return "\n".join(lines)
 
 
 def percent(fraction: float) -> str:
@@ -153,60 +108,57 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def facts_table(title: str, facts: Mapping[str, object]) -> Table:
-    """Two columns: what, value; entries that are None are left out."""
+def table(*headings: str, title: str | None = None, **options: Any) -> Table:
+    """A table in our style, without rows."""
     from rich.table import Table
 
-    table = Table(title=title, show_header=False, box=None, pad_edge=False, title_justify="left", title_style="bold")
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    style: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False}
+    return Table(*headings, title=title, **style | options)
+
+
+def facts_table(title: str, facts: Mapping[str, object]) -> Table:
+    """Two columns: what, value; what is None is left out."""
+    found = table(title=title, show_header=False)
+    found.add_column(style="dim", no_wrap=True)
+    found.add_column(overflow="fold")
     for key, value in facts.items():
         if value is not None:
-            table.add_row(key, shown(value))
-    return table
+            found.add_row(key, shown(value))
+    return found
 
 
-def detection_facts(result: Detection) -> dict[str, str]:
-    """Accuracies, AUC and counts as a person reads them."""
-    shares = {
-        "balanced accuracy": (result.accuracy, result.interval),
-        "of the real": (result.accuracy_real, result.interval_real),
-        "of the fake": (result.accuracy_fake, result.interval_fake),
-    }
-    facts = {
-        name: f"{percent(value)}  (95 % interval {percent(low)} to {percent(high)})"
-        for name, (value, (low, high)) in shares.items()
-    }
-    area = f"{result.auc:.4f}  (95 % interval {result.auc_interval[0]:.4f} to {result.auc_interval[1]:.4f})"
-    return facts | {"AUC": area, "images": f"{result.n_real} real, {result.n_fake} fake"}
-
-
-def tell_skipped(console: Console, skipped: Sequence[Skipped], total: int) -> None:
-    """Count the images left out of ``total``, and name the first ones with their reasons."""
-    if not skipped:
-        return
-    from difcore.images.crops import skip_report
-
-    console.print(f"\n{skip_report(list(skipped), total)}")
-    for entry in skipped[:SHOWN_SKIPS]:
-        console.print(f"  {shown(entry.path)}: {shown(entry.reason)}", soft_wrap=True)
-    if len(skipped) > SHOWN_SKIPS:
-        console.print(f"  and {len(skipped) - SHOWN_SKIPS} more; --json lists all")
-
-
-def cross_table(rows: pd.DataFrame, value: str, title: str, form: Callable[[float], str]) -> Table:
+def cross_table(rows: Sequence[Mapping[str, Any]], value: str, title: str, form: Callable[[float], str]) -> Table:
     """A matrix of ``value``: a row per training set, a column per test set."""
-    from rich.table import Table
-
-    table = Table("train \\ test", title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
-    tests = list(dict.fromkeys(rows["test"]))
+    found, tests = table("train \\ test", title=title), {row["test"]: row for row in rows}
     for name in tests:
-        table.add_column(shown(name), justify="right", overflow="fold")
-    for train in dict.fromkeys(rows["train"]):
-        part = rows[rows["train"] == train].set_index("test")
-        table.add_row(shown(train), *(form(float(part.loc[test, value])) for test in tests))
-    counts = rows.drop_duplicates("test").set_index("test")
-    table.add_row(
-        "real + fake", *(f"{counts.loc[t, 'n_real']} + {counts.loc[t, 'n_fake']}" for t in tests), style="dim"
+        found.add_column(shown(name), justify="right", overflow="fold")
+    for train in dict.fromkeys(row["train"] for row in rows):
+        cells = {row["test"]: form(row[value]) for row in rows if row["train"] == train}
+        found.add_row(shown(train), *(cells[test] for test in tests))
+    found.add_row("real + fake", *(f"{row['n_real']} + {row['n_fake']}" for row in tests.values()), style="dim")
+    return found
+
+
+def matches_table(document: Mapping[str, Any]) -> Table:
+    """The fingerprints that were asked about each image, best match first."""
+    caption = (
+        "z: standard deviations above real images; p: probability that a real one correlates as much; Holm: the same, "
+        f"corrected for the number of fingerprints; generated if at most {document['false_alarm']:g}. No match does "
+        "not mean real."
     )
-    return table
+    found = table(header_style="bold", caption=caption, caption_justify="left")
+    found.add_column("image", overflow="fold")
+    found.add_column("fingerprint", overflow="fold")
+    forms = {"rho": "+.4f", "z": "+.1f", "p": ".2g", "p_holm": ".2g"}
+    for heading in ("correlation", "z", "p", "Holm"):
+        found.add_column(heading, justify="right", no_wrap=True)
+    found.add_column("nearest centre")
+    found.add_column("verdict", overflow="fold", min_width=14)
+    for entry in document["images"]:
+        name = shown(entry["image"])
+        for row in entry["matches"]:
+            numbers = ("–" if row[key] != row[key] else format(row[key], form) for key, form in forms.items())
+            verdict = ": ".join(filter(None, (row["verdict"], row["reason"])))
+            found.add_row(name, shown(row["fingerprint"]), *numbers, row["nearest_centre"], verdict)
+            name = ""
+    return found

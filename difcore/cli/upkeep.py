@@ -1,74 +1,114 @@
-"""The command that downloads what cannot be shipped: the authors' release, and images of real generators.
-
-The command that audits two folders for confounds.
-
-``difcore cache``: what is kept, how much of it, and a way to be rid of it.
-"""
+"""The other commands: audit two folders, fetch and import what cannot be shipped, the cache, the notebooks."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from difcore.cli import options as opt
-from difcore.cli.output import OneLineGroup, answer, facts_table, show_progress
+from difcore.cli.inputs import check_out
+from difcore.cli.output import VERDICTS, answer, facts_table, show_progress, table
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from difcore.audit.findings import Finding
-
-Most = Annotated[int, typer.Option(min=3, help="Images of each class to look at, drawn with --seed.")]
+DAY = 86400.0  # seconds
+cache_app = typer.Typer(no_args_is_help=True, help="What difcore keeps to save time: show, clear.")
 
 
 def audit(
     real_dir: opt.RealDir,
     fake_dir: opt.FakeDir,
-    most: Most = 150,
+    most: Annotated[int, typer.Option(min=3, help="Images of each class to look at, drawn with --seed.")] = 150,
     recursive: opt.Recursive = False,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
 ) -> None:
     """Look for confounds: format, marks, shared noise, resizing, copies, contents. What is found is no error."""
     from difcore.audit.findings import audit_classes
-    from difcore.images.crops import list_images
+    from difcore.images.folders import list_images
 
     found = audit_classes(list_images(real_dir, recursive), list_images(fake_dir, recursive), most, seed)
+    gravest = max((finding.verdict for finding in found.findings), key=list(VERDICTS).index)
     document: dict[str, Any] = {
         "command": "audit", "real": real_dir, "fake": fake_dir, "n_real": found.n["real"], "n_fake": found.n["fake"],
-        "seed": seed, "verdict": worst(found.findings), "findings": [vars(finding) for finding in found.findings],
+        "seed": seed, "verdict": gravest, "findings": [vars(finding) for finding in found.findings],
     }  # fmt: skip
-
-    def tell(console: Console) -> None:
-        console.print(findings_table(found.findings, f"{found.n['real']} real and {found.n['fake']} generated images"))
-
-    answer(document, as_json, tell)
-
-
-def worst(findings: tuple[Finding, ...]) -> str:
-    """The gravest verdict among the findings."""
-    return max((finding.verdict for finding in findings), key=["fine", "note", "confounded"].index)
-
-
-def findings_table(findings: tuple[Finding, ...], title: str) -> Table:
-    """One row per finding; what to do stands below the sentence."""
-    from rich.table import Table
-
-    table = Table("check", "verdict", "finding", title=title, box=None, pad_edge=False, title_justify="left")
-    styles = {"fine": None, "note": "yellow", "confounded": "bold red"}
-    for finding in findings:
+    title = "{n_real} real and {n_fake} generated images".format(**document)
+    shown = table("check", "verdict", "finding", title=title, title_style=None)
+    for finding in found.findings:
         text = finding.sentence + (f"\n-> {finding.advice}" if finding.advice else "")
-        table.add_row(finding.check, finding.verdict, text, style=styles[finding.verdict])
-    return table
+        shown.add_row(finding.check, finding.verdict, text, style=VERDICTS[finding.verdict])
+    answer(document, as_json, shown)
 
 
-cache_app = typer.Typer(cls=OneLineGroup, no_args_is_help=True, help="What difcore keeps to save time: show, clear.")
-DAY = 86400.0  # seconds
+def import_official(
+    checkpoint: Annotated[Path, typer.Argument(metavar="PT", help="A published chk_0.pt; nothing in it is executed.")],
+    out: opt.Out,
+    name: Annotated[str | None, typer.Option(show_default="the folder's", help="The generator's name.")] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Convert a published checkpoint to a fingerprint file."""
+    from difcore.fingerprints.detector import Detector
+
+    check_out(out)
+    detector = Detector.from_official(checkpoint, name)
+    detector.save(out)
+    facts = {key: getattr(detector, key) for key in ("name", "method", "crop", "mu_real", "mu_fake")}
+    facts |= {**detector.metadata, "out": out}
+    answer({"command": "import-official", **facts}, as_json, facts_table("Imported", facts))
+
+
+def fetch(
+    mirror: Annotated[Path | None, typer.Option(help="Local copy to take instead of downloading.")] = None,
+    real: Annotated[
+        bool, typer.Option("--real", help="Images of six real generators, and photographs, instead.")
+    ] = False,
+    folder: Annotated[Path | None, typer.Option(show_default="the cache", help="With --real: where to.")] = None,
+    reals: Annotated[
+        Path | None, typer.Option(show_default="photos/train", help="With --real: real images to train on.")
+    ] = None,
+    test_reals: Annotated[
+        Path | None, typer.Option(show_default="photos/test", help="With --real: reals to test on.")
+    ] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Download the authors' release (13 fingerprints, 120 images): checked, resumable, never redistributed."""
+    from difcore.images import real_sets, release
+    from difcore.images.folders import left_out
+
+    if not real:
+        if folder or reals or test_reals:
+            raise ValueError("--folder, --reals and --test-reals go with --real")
+        target, files = release.fetch(mirror, show_progress()), release.registry()
+        document: dict[str, Any] = {
+            "command": "fetch", "folder": target, "n_files": len(files), "repository": release.REPOSITORY,
+            "commit": release.COMMIT,
+        }  # fmt: skip
+        facts = {"folder": target, "files": f"{len(files)}, each with the SHA-256 of commit {release.COMMIT}"}
+        answer(document, as_json, facts_table("The authors' release", facts))
+        return
+    print(f"difcore: {real_sets.LICENCE}", file=sys.stderr)
+    wanted = [source for source in real_sets.registry() if not (reals and source.file.startswith("photos/"))]
+    target = real_sets.fetch_real(mirror, show_progress(), folder=folder, sources=wanted)
+    counts = real_sets.lay_out(target, reals, test_reals)
+    others = left_out([own for own in (reals, test_reals) if own])
+    document = {
+        "command": "fetch", "folder": target, "root": target / "root", "n_files": len(wanted), "images": counts,
+        "licence": real_sets.LICENCE, "warnings": [f"{path} is no image: not in the data root" for path in others],
+    }  # fmt: skip
+    use = f"./run_all.sh --profile small --data-root {target / 'root'} --only 10 12 14 15 17"
+    facts = {"folder": target, "files": len(wanted), "data root": target / "root", "next": use}
+    answer(
+        document,
+        as_json,
+        facts_table("Images of real generators", facts),
+        facts_table("\nIn the data root", counts),
+    )
 
 
 @cache_app.command()
@@ -76,23 +116,17 @@ def info(as_json: opt.AsJson = False) -> None:
     """Show the cache's folder, its limit and, of each kind: files, size, least recent use."""
     from difcore.machine.cache import cache_limit, cache_root, size_text, survey
 
-    root, limit = cache_root(), cache_limit()
-    kinds = [row | {"oldest": moment_text(row["oldest"])} for row in survey()]
+    root, limit, kinds = cache_root(), cache_limit(), survey()
+    for row in kinds:
+        moment = row["oldest"]
+        row["oldest"] = moment and datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
     files, size = (sum(row[key] for row in kinds) for key in ("files", "bytes"))
-    document: dict[str, Any] = {
-        "command": "cache info", "folder": root, "limit": limit, "files": files, "bytes": size, "kinds": kinds,
-    }  # fmt: skip
-
-    def tell(console: Console) -> None:
-        from rich.table import Table
-
-        table = Table("kind", "", "files", "size", "least recent use", box=None, pad_edge=False)
-        for row in kinds:
-            table.add_row(row["kind"], row["what"], str(row["files"]), size_text(row["bytes"]), row["oldest"] or "–")
-        console.print(f"{root}\n{size_text(size)} of {size_text(limit)} (DIFCORE_CACHE, DIFCORE_CACHE_LIMIT)\n")
-        console.print(table)
-
-    answer(document, as_json, tell)
+    shown = table("kind", "", "files", "size", "least recent use")
+    for row in kinds:
+        shown.add_row(row["kind"], row["what"], str(row["files"]), size_text(row["bytes"]), row["oldest"] or "–")
+    total = f"{root}\n{size_text(size)} of {size_text(limit)} (DIFCORE_CACHE, DIFCORE_CACHE_LIMIT)\n"
+    document = {"command": "cache info", "folder": root, "limit": limit, "files": files, "bytes": size, "kinds": kinds}
+    answer(document, as_json, total, shown)
 
 
 @cache_app.command()
@@ -108,69 +142,37 @@ def clear(
     rows = clear_kinds(kinds or (), older_than * DAY)
     files, size = (sum(row[key] for row in rows) for key in ("files", "bytes"))
     document = {"command": "cache clear", "folder": cache_root(), "files": files, "bytes": size, "kinds": rows}
-    answer(document, as_json, lambda console: console.print(f"{files} files deleted, {size_text(size)}"))
+    answer(document, as_json, f"{files} files deleted, {size_text(size)}")
 
 
-def moment_text(moment: float | None) -> str | None:
-    """A time as ISO 8601 in UTC, to the second."""
-    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
-
-
-Mirror = Annotated[Path | None, typer.Option(help="Local copy to take instead of downloading.")]
-Real = Annotated[bool, typer.Option("--real", help="Images of six real generators, and photographs, instead.")]
-Folder = Annotated[Path | None, typer.Option(show_default="the cache", help="With --real: where to.")]
-Reals = Annotated[Path | None, typer.Option(show_default="photos/train", help="With --real: real images to train on.")]
-TestReals = Annotated[Path | None, typer.Option(show_default="photos/test", help="With --real: reals to test on.")]
-
-
-def fetch(
-    mirror: Mirror = None,
-    real: Real = False,
-    folder: Folder = None,
-    reals: Reals = None,
-    test_reals: TestReals = None,
+@opt.grouped
+def run(
+    of: opt.Batch,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As --only.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Download the authors' release (13 fingerprints, 120 images): checked, resumable, never redistributed."""
-    if real:
-        _fetch_real(mirror, folder, reals, test_reals, as_json)
-        return
-    if folder or reals or test_reals:
-        raise ValueError("--folder, --reals and --test-reals go with --real")
-    from difcore.images import release
+    """Run the notebooks of a profile and write outputs/<profile>/index.html."""
+    from difcore.batch.gallery import write_gallery
+    from difcore.batch.run import parse_grid, profile_name, run_batch
+    from difcore.files import PROJECT_DIR
+    from difcore.runtime import resolve
 
-    target = release.fetch(mirror, show_progress())
-    files = release.registry()
-    document = {
-        "command": "fetch", "folder": target, "n_files": len(files), "repository": release.REPOSITORY,
-        "commit": release.COMMIT,
-    }  # fmt: skip
-    facts = {"folder": target, "files": f"{len(files)}, each with the SHA-256 of commit {release.COMMIT}"}
-    answer(document, as_json, lambda console: console.print(facts_table("The authors' release", facts)))
-
-
-def _fetch_real(
-    mirror: Path | None, folder: Path | None, reals: Path | None, test_reals: Path | None, as_json: bool
-) -> None:
-    from difcore.images import real_sets as real_images
-    from difcore.images.folders import left_out
-
-    print(f"difcore: {real_images.LICENCE}", file=sys.stderr)
-    wanted = [source for source in real_images.registry() if not (reals and source.file.startswith("photos/"))]
-    target = real_images.fetch_real(mirror, show_progress(), folder=folder, sources=wanted)
-    counts = real_images.lay_out(target, reals, test_reals)
-    others = left_out([own for own in (reals, test_reals) if own])
-    warnings = [f"{path} is no image: not in the data root" for path in others]
-    root = target / "root"
-    document: dict[str, Any] = {
-        "command": "fetch", "folder": target, "root": root, "n_files": len(wanted), "images": counts,
-        "licence": real_images.LICENCE, "warnings": warnings,
-    }  # fmt: skip
-    use = f"./run_all.sh --profile small --data-root {root} --only 10 12 14 15 17"
-    facts = {"folder": target, "files": len(wanted), "data root": root, "next": use}
-
-    def tell(console: Console) -> None:
-        console.print(facts_table("Images of real generators", facts))
-        console.print(facts_table("\nIn the data root", counts))
-
-    answer(document, as_json, tell, warnings)
+    root = of.data_root and of.data_root.expanduser().resolve()  # the notebooks run in another folder
+    if root and not root.is_dir():
+        raise ValueError(f"{root} is not a folder; expected the data folder")
+    # What "auto" is for this process and those that it starts: what was asked for. Told now, not by each notebook.
+    given = {"DIFCORE_DEVICE": of.device, "DIFCORE_PRECISION": of.precision}
+    os.environ.update({name: value for name, value in given.items() if value != "auto"})
+    if any(os.environ.get(name, "auto") != "auto" for name in given):
+        resolve("auto", "auto")
+    grid, selected = of.grid or [], [*(of.only or []), *(names or [])]
+    full, values = "full" in grid, parse_grid([entry for entry in grid if entry != "full"])
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        code = run_batch(of.profile, selected, of.jobs, root, of.force, values, full=full, wait=of.wait)
+    outputs = PROJECT_DIR / "outputs" / profile_name(of.profile, full)
+    if of.publish and not code:
+        write_gallery(outputs, PROJECT_DIR / "notebooks", PROJECT_DIR / "docs")
+    if as_json:
+        summary = json.loads((outputs / "summary.json").read_text(encoding="utf-8"))
+        answer({"command": "run", "exit_code": code, **summary}, as_json)
+    raise typer.Exit(code)
