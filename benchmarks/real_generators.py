@@ -28,14 +28,13 @@ import numpy as np
 import pandas as pd
 
 from difcore.experiments.published_images import published_fingerprints
-from difcore.files import derived_seed
+from difcore.files import NeedsData, derived_seed
 from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, fit_marra18, fit_restarted
 from difcore.images.release import locate
-from difcore.records.artefacts import NeedsData, save_artefact
-from difcore.residuals.denoisers import LIMIT, load_denoiser
+from difcore.records import artefact
+from difcore.residuals.denoisers import LIMIT
 from difcore.residuals.sets import ResidualSet, residuals_of
-from difcore.runtime import resolve
 from difcore.stats import as_row, detection
 
 GENERATORS = ("sd14", "sd21", "ldm", "glid3xl", "dalle_mini")
@@ -109,8 +108,10 @@ def main() -> None:
     parser.add_argument("--no-control", action="store_true", help="no fit of permuted labels")
     options = parser.parse_args()
     started, limit = time.perf_counter(), None if options.no_limit else LIMIT
-    runtime = resolve("auto", options.precision)
-    denoiser = load_denoiser(options.filter, runtime.device, runtime.bfloat16, limit)
+    asked = {key: value for key, value in vars(options).items() if key not in ("data_root", "out")}
+    given = {"output_dir": options.out, "seed": options.seeds[0], "device": "auto", "limit": limit}
+    record = artefact("real_generators", asked | given)
+    runtime, denoiser = record.runtime, record.filter(options.filter, limit)
     tables: dict[str, list[dict]] = {"published": [], "cross": [], "control": []}
 
     def keep(table: str, **facts: object) -> None:
@@ -146,19 +147,10 @@ def main() -> None:
                     permuted = fit("DIF", both[: len(train)], both[len(train) :], replace(plan, seed=seed + 1), name)
                     for row in tested(permuted, reals, {name: fakes[name]}):
                         keep("control", method="DIF, labels permuted", **facts, **row)
-        save_artefact(
-            options.out,
-            "real_generators",
-            tables={name: pd.DataFrame(rows) for name, rows in tables.items() if rows},
-            figures={},
-            claims=[],
-            parameters={key: value for key, value in vars(options).items() if key not in ("data_root", "out")}
-            | {"limit": limit},
-            seed=options.seeds[0],
-            n="see the tables",
-            seconds=time.perf_counter() - started,
-            weights={denoiser.name: denoiser.hash},
-            runtime=runtime,
+        record.seconds = time.perf_counter() - started
+        record.save(
+            "see the tables",
+            {name: pd.DataFrame(rows) for name, rows in tables.items() if rows},
             data="photographs; images of real generators, see sources.csv of the data root",
         )
 

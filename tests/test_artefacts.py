@@ -1,9 +1,11 @@
 """Artefacts: what is written, that it is the same bytes again, and that nothing is left half written or stale."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -13,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from difcore.batch.notebooks import kernel_settings
+from difcore.batch.kernels import kernel_settings
 from difcore.files import PROJECT_DIR
 from difcore.records import artefact
 from difcore.records.artefacts import (
@@ -24,45 +26,49 @@ from difcore.records.artefacts import (
     git_commit,
     plain,
     read_record,
-    save_artefact,
 )
 
 SAVE = """
 import sys
 import pandas as pd
 from matplotlib.figure import Figure
-from difcore.records.artefacts import Claim, save_artefact
+from difcore.records import Claim, artefact
 figure = Figure(figsize=(3, 2))
 axes = figure.add_subplot()
 axes.plot([0, 1, 4], label="AUC ρ μ")
 axes.legend()
-save_artefact(sys.argv[1], "00_x", tables={"t": pd.DataFrame({"a": [1, 2]})}, figures={"f": figure},
-              claims=[Claim("text", 1.0, 2.0, "holds")], parameters={"crop": 64}, seed=3, n=10, seconds=1.5, weights={})
+a = artefact("00_x", {"output_dir": sys.argv[1], "crop": 64, "seed": 3})
+a.figure("f", figure)
+a.claims([Claim("text", 1.0, 2.0, "holds")])
+a.save(10, {"t": pd.DataFrame({"a": [1, 2]})})
 """
+CLAIM = Claim("MJ is near SD 1.4", 0.99, np.float32(0.5), "does not hold", "too few images")
 
 
-def save(folder: Path, **changes: object) -> Path:
+def save(folder: Path, tables: dict[str, pd.DataFrame] | None = None, figure: Figure | None = None) -> Path:
+    given = {"output_dir": folder, "seed": 7, "crop": np.int64(256), "root": Path("a") / "b", "rates": (0.1, math.nan)}
+    with artefact("03_detection", given) as a:
+        time.sleep(0.01)
+    if figure:
+        a.figure("bars", figure)
+    a.claims([CLAIM])
+    tables = {"accuracy": pd.DataFrame({"generator": ["sd14"], "auc": [0.99]})} if tables is None else tables
+    return a.save("10 + 10", tables, weights={"dncnn": "ab12"})
+
+
+def drawn() -> Figure:
     figure = Figure(figsize=(2, 1))
     figure.add_subplot().plot([0, 1])
-    given = {
-        "tables": {"accuracy": pd.DataFrame({"generator": ["sd14"], "auc": [0.99]})},
-        "figures": {"bars": figure},
-        "claims": [Claim("MJ is near SD 1.4", 0.99, np.float32(0.5), "does not hold", "too few images")],
-        "parameters": {"crop": np.int64(256), "root": Path("a") / "b", "rates": (0.1, float("nan"))},
-        "seed": 7,
-        "n": "10 + 10",
-        "seconds": 2.0,
-        "weights": {"dncnn": "ab12"},
-    }
-    return save_artefact(folder, "03_detection", **(given | changes))
+    return figure
 
 
 def test_files_and_record(tmp_path: Path) -> None:
-    folder = save(tmp_path / "out")
+    folder = save(tmp_path / "out", figure=drawn())
     record = read_record(folder)
     assert sorted(p.name for p in folder.iterdir()) == sorted(artefact_files(record))
-    assert record["parameters"] == {"crop": 256, "root": os.path.join("a", "b"), "rates": [0.1, None]}
-    assert (record["seed"], record["n"], record["seconds"], record["weights"]) == (7, "10 + 10", 2.0, {"dncnn": "ab12"})
+    assert record["parameters"] == {"seed": 7, "crop": 256, "root": os.path.join("a", "b"), "rates": [0.1, None]}
+    assert (record["seed"], record["n"], record["weights"]) == (7, "10 + 10", {"dncnn": "ab12"})
+    assert 0.01 <= record["seconds"] < 5
     assert {"python", "torch", "numpy", "pillow", "jpg", "zlib", "difcore"} <= set(record["versions"])
     assert record["versions"]["numpy"] == np.__version__
     claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
@@ -83,31 +89,30 @@ def test_files_are_the_same_bytes_in_another_process(tmp_path: Path) -> None:
 def test_png_is_200_dpi_and_the_figure_stays_open(tmp_path: Path) -> None:
     from PIL import Image
 
-    figure = Figure(figsize=(2, 1))
-    figure.add_subplot().plot([0, 1])
-    save(tmp_path, figures={"bars": figure})
+    figure = drawn()
+    save(tmp_path, figure=figure)
     with Image.open(tmp_path / "bars.png") as image:
         assert round(image.info["dpi"][0]) == 200
     assert figure.axes
 
 
 def test_a_second_run_leaves_no_stale_artefact_but_other_files(tmp_path: Path) -> None:
-    save(tmp_path)
+    save(tmp_path, figure=drawn())
     (tmp_path / "checkpoint.safetensors").write_bytes(b"x")
-    save(tmp_path, tables={"other": pd.DataFrame({"a": [1]})}, figures={})
+    save(tmp_path, {"other": pd.DataFrame({"a": [1]})})
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {"other.csv", "claims.json", "run.json", "checkpoint.safetensors"}
 
 
 def test_a_matrix_keeps_its_row_names(tmp_path: Path) -> None:
-    save(tmp_path, tables={"matrix": pd.DataFrame([[1.0, 2.0]], index=["sd14"], columns=["sd14", "mj"])})
+    save(tmp_path, {"matrix": pd.DataFrame([[1.0, 2.0]], index=["sd14"], columns=["sd14", "mj"])})
     assert (tmp_path / "matrix.csv").read_text(encoding="utf-8") == ",sd14,mj\nsd14,1.0,2.0\n"
 
 
 @pytest.mark.parametrize("key", ["../up", "Upper", "", "with space"])
 def test_keys_that_are_no_plain_names_are_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError, match="key"):
-        save(tmp_path, tables={key: pd.DataFrame({"a": [1]})})
+        save(tmp_path, {key: pd.DataFrame({"a": [1]})})
     assert not list(tmp_path.iterdir())
 
 

@@ -16,16 +16,25 @@ import pytest
 import yaml
 
 from difcore.batch.jobs import Batch
-from difcore.batch.notebooks import Job, kernel_settings, project_digest, socket_folder, worker_environment
-from difcore.batch.run import BatchError, combinations, load_parameters, run_batch, select, stop_signals
+from difcore.batch.kernels import kernel_settings, socket_folder
+from difcore.batch.notebooks import Job, project_digest, worker_environment
+from difcore.batch.run import (
+    BatchError,
+    Places,
+    Selection,
+    combinations,
+    load_parameters,
+    run_batch,
+    select,
+    stop_signals,
+)
 from difcore.files import PROJECT_DIR, atomic_json
 
 PARAMETERS = 'output_dir: str = "../outputs/manual/x"\nseed: int = 0\nvalue: float = 1.0  # any number'
 SAVE = """\
 import pandas as pd
-from difcore.records.artefacts import Claim, save_artefact
-save_artefact(output_dir, "x", tables={"t": pd.DataFrame({"value": [value]})}, figures={}, claims=[], seed=seed,
-              parameters={"value": value}, n=1, seconds=0.0, weights={})"""
+from difcore.records import artefact
+artefact("x").save(1, {"t": pd.DataFrame({"value": [value]})})"""
 
 
 def write_notebook(folder: Path, name: str, *cells: str) -> Path:
@@ -54,10 +63,12 @@ class Project:
 
     @property
     def folders(self) -> dict[str, Path]:
-        return {"notebooks_dir": self.notebooks, "params_dir": self.params, "outputs_dir": self.outputs}
+        return {"notebooks": self.notebooks, "params": self.params, "outputs": self.outputs}
 
     def run(self, **options: Any) -> int:
-        return run_batch(**(self.folders | {"progress": False} | options))
+        places = Places(**(self.folders | {key: options.pop(key) for key in self.folders if key in options}))
+        how = {key: options.pop(key) for key in ("jobs", "force", "progress") if key in options}
+        return run_batch(Selection(**options), places=places, **({"progress": False} | how))
 
     def statuses(self) -> dict[str, str]:
         summary = json.loads((self.outputs / "demo" / "summary.json").read_text(encoding="utf-8"))
@@ -79,7 +90,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def test_one_of_each_outcome_then_only_what_is_not_done(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     write_notebook(project.notebooks, "00_good", SAVE, "import ipywidgets\nipywidgets.interact(lambda k: k, k=(0, 3));")
     write_notebook(project.notebooks, "01_bad", "def broken():\n    raise KeyError('plumbus')\nbroken()")
-    needs = "from difcore.records.artefacts import NeedsData\nraise NeedsData('needs `difcore fetch`')"
+    needs = "from difcore.files import NeedsData\nraise NeedsData('needs `difcore fetch`')"
     write_notebook(project.notebooks, "02_needs", needs)
     write_notebook(project.notebooks, "03_dies", "import os\nos._exit(3)")
     project.profile({"00_good": {"value": 2.5}})
@@ -220,8 +231,10 @@ def test_a_grid_runs_every_combination_with_its_share_of_the_machine(project: Pr
 def start_batch(project: Project, *options: str, **environment: str) -> subprocess.Popen[bytes]:
     """The batch in a process of its own."""
     folders = {name: str(path) for name, path in project.folders.items()}
-    code = "import sys, difcore.plan; difcore.plan.project_digest = lambda data_root: 'fixed'\n"
-    code += f"from difcore.batch.run import run_batch; sys.exit(run_batch({', '.join(options)}, **{folders!r}))"
+    code = "import sys; from pathlib import Path; from difcore.batch import run\n"
+    code += "run.project_digest = lambda data_root: 'fixed'\n"
+    code += f"places = run.Places(**{{name: Path(path) for name, path in {folders!r}.items()}})\n"
+    code += f"sys.exit(run.run_batch({', '.join(options)}, places=places))"
     command, output = [sys.executable, "-c", code], subprocess.PIPE
     return subprocess.Popen(command, cwd=PROJECT_DIR, env=os.environ | environment, stdout=output, stderr=output)
 
@@ -347,11 +360,11 @@ def test_a_long_temporary_folder_does_no_harm(
 
 def test_where_no_short_path_is_to_be_had_ports_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("difcore.batch.notebooks.SOCKET_PATH", len(str(tmp_path)) + 40)
+    monkeypatch.setattr("difcore.batch.kernels.SOCKET_PATH", len(str(tmp_path)) + 40)
     assert socket_folder() == tmp_path
     with kernel_settings() as config:
         assert config.KernelManager.transport == "ipc" and config.KernelManager.ip.startswith(str(tmp_path))
-    monkeypatch.setattr("difcore.batch.notebooks.SOCKET_PATH", 20)
+    monkeypatch.setattr("difcore.batch.kernels.SOCKET_PATH", 20)
     assert socket_folder() is None
     with kernel_settings() as config:
         assert "transport" not in config.KernelManager
@@ -379,7 +392,7 @@ def test_the_script_too_takes_folders_from_where_it_is_called(tmp_path: Path) ->
 
 def test_an_installed_package_without_notebooks_says_so(project: Project) -> None:
     with pytest.raises(BatchError, match=r"no notebooks at .*notebooks.*in a clone"):
-        project.run(notebooks_dir=project.notebooks / "gone")
+        project.run(notebooks=project.notebooks / "gone")
 
 
 def test_unknown_names_are_errors_that_name_them(project: Project) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import difcore
-from difcore.batch.run import parse_grid
+from difcore.batch.run import Selection, parse_grid
 from difcore.cli import commands
 from difcore.cli.app import app
 from difcore.cli.inputs import make_plan, training_count
@@ -504,11 +504,11 @@ def test_run_hands_its_options_to_the_batch(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "outputs" / "paper" / "summary.json").write_text('{"counts": {"ok": 1}}', encoding="utf-8")
     (tmp_path / "outputs" / "demo").symlink_to("paper")
 
-    def run_batch(*arguments: Any, full: bool, wait: bool) -> int:
-        seen.append((*arguments, full))
+    def run_batch(what: Selection, jobs: int, force: bool, wait: bool) -> int:
+        seen.append((what.profile, what.only, jobs, what.data_root, force, what.grid, what.full))
         waits.append(wait)
         print("a table for people")
-        return int("fails" in arguments[1])
+        return int("fails" in what.only)
 
     monkeypatch.setattr("difcore.batch.run.run_batch", run_batch)
     monkeypatch.setattr("difcore.files.PROJECT_DIR", tmp_path)

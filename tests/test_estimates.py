@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difcore.batch.jobs import COSTS, Batch, expected_seconds, left_of, seconds_left
+from difcore.batch.jobs import COSTS as FILE
+from difcore.batch.jobs import Batch, expected_seconds, left_of, seconds_left
 from difcore.batch.notebooks import Job
 from difcore.batch.run import PROJECT_DIR, discover
+
+COSTS = pd.read_csv(FILE, index_col="notebook")["seconds"].to_dict()
 
 
 def test_every_notebook_has_a_cost() -> None:
@@ -32,7 +36,7 @@ def test_time_left_is_that_of_the_fullest_slot() -> None:
 
 
 def test_what_is_known_of_a_part_is_a_lower_bound_of_the_whole() -> None:
-    batch = Batch(Path(), Path(), (), [], 1, {}, {}, [], 0.0)
+    batch = Batch(Path(), Path(), (), [], 1, {}, {})
     a, b, new = (Job(name, "", "", {}, "", "", "") for name in ("11_tab_B_unet", "27_train_progan", "99_new"))
     known = {a.name: 10.0, b.name: 20.0}
     assert left_of([a, b], {}, known, batch) == ", about 30 s left"

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from difcore.batch.notebooks import failed_cells, failure
 from difcore.detectors import methods
-from difcore.files import PROJECT_DIR
-from difcore.records.artefacts import Claim, NeedsData, save_artefact
+from difcore.files import PROJECT_DIR, NeedsData
+from difcore.records import Claim, artefact
 from difcore.records.cells import Cell, NotEnough, run_cells
 from difcore.records.claims import CellsFailed, check_results, failure_of, over_cells, qualified
 
@@ -74,11 +74,11 @@ def test_a_judge_of_cells_neither_decides_by_half_of_them_nor_hides_its_own_mist
 
 def test_all_is_written_before_the_notebook_fails(tmp_path: Path) -> None:
     figure = Figure(figsize=(1, 1))
+    a = artefact("x", {"output_dir": tmp_path})
+    a.figure("f", figure)
+    a.claims([GOOD])
     with pytest.raises(CellsFailed, match="1 of 2 cells failed: E: e"):
-        save_artefact(
-            tmp_path, "x", tables={"cells": table("ok", "failed: E: e")}, figures={"f": figure}, claims=[GOOD],
-            parameters={}, seed=0, n=1, seconds=0.0, weights={},
-        )  # fmt: skip
+        a.save(1, {"cells": table("ok", "failed: E: e")})
     assert {path.name for path in tmp_path.iterdir()} == {"cells.csv", "f.png", "f.pdf", "claims.json", "run.json"}
     (claim,) = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
     assert (claim["verdict"], claim["why"]) == ("not comparable", "1 of 2 cells failed: E: e")
@@ -113,7 +113,7 @@ def test_the_cause_is_told_and_not_its_echo(tmp_path: Path, capsys: pytest.Captu
     outcome = failure(echo, path)  # type: ignore[arg-type]
     assert outcome["reason"] == f"{line} (then KeyError: 'accuracy')"
     assert outcome["traceback"].startswith("Traceback") and outcome["traceback"].endswith("\nKeyError")
-    own = SimpleNamespace(ename="CellsFailed", evalue=line, traceback=["in save_artefact"])
+    own = SimpleNamespace(ename="CellsFailed", evalue=line, traceback=["in save"])
     assert failure(own, path) == {"status": "failed", "reason": line, "traceback": traceback}  # type: ignore[arg-type]
     silent = executed(tmp_path / "silent.ipynb", "a warning")
     assert failure(echo, silent)["reason"] == "KeyError: 'accuracy'"  # type: ignore[arg-type]

@@ -14,9 +14,8 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.session import Session
 
-from difcore.batch import kernel_client
-from difcore.batch.kernel_client import PatientChannel, PatientClient
-from difcore.batch.notebooks import kernel_settings
+from difcore.batch import kernels
+from difcore.batch.kernels import PatientChannel, PatientClient, kernel_settings
 
 
 async def answer(channel_class: type[AsyncZMQSocketChannel], address: str, send: bool) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def address(tmp_path: Path) -> str:
 
 
 def test_an_answer_is_found_whatever_was_sent_meanwhile(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_client, "LOOK_AGAIN", 0.5)
+    monkeypatch.setattr(kernels, "LOOK_AGAIN", 0.5)
     for send in (False, True):
         got = asyncio.run(answer(PatientChannel, f"{address}{send}", send))
         assert got["header"]["msg_type"] == "execute_reply"

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,8 @@ from typer.testing import CliRunner
 from difcore.cli.app import app
 from difcore.files import atomic_json, atomic_safetensors, atomic_text, read_safetensors, shown
 from difcore.fingerprints.detector import Detector
-from difcore.records.artefacts import read_record, save_artefact
+from difcore.records import artefact
+from difcore.records.artefacts import read_record
 from difcore.records.tables import show_table
 
 NAMES = [
@@ -87,9 +87,8 @@ def test_tables_show_names_escaped_and_can_be_written(tmp_path: Path) -> None:
     assert r"not\udcffutf8" in page and "\x1b" not in page
     atomic_text(tmp_path / "page.html", page)
     table = pd.DataFrame({"image": [*names, None], "rho": [0.5] * 8, "n": [3] * 8})
-    facts: dict[str, Any] = {"seed": 0, "n": 8, "seconds": 1.0, "weights": {}, "parameters": {"folder": names[3]}}
-    save_artefact(tmp_path / "out", "names", tables={"names": table}, figures={}, claims=[], **facts)
-    assert read_record(tmp_path / "out")["parameters"] == {"folder": names[3]}
+    out = artefact("names", {"output_dir": tmp_path / "out", "folder": names[3]}).save(8, {"names": table})
+    assert read_record(out)["parameters"] == {"folder": names[3]}
     read = pd.read_csv(tmp_path / "out" / "names.csv")
     assert read["image"].tolist()[:-1] == [shown(name) for name in names] and read["image"].isna().sum() == 1
     assert read["rho"].tolist() == [0.5] * 8 and read["n"].tolist() == [3] * 8 and table["image"][0] == names[0]

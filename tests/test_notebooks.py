@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from tiny import random_dncnn
 
-from difcore.batch.run import run_batch
+from difcore.batch.run import Places, Selection, run_batch
 from difcore.files import PROJECT_DIR
 from difcore.records.artefacts import VERDICTS
 from difcore.residuals.denoisers import save_denoiser
@@ -136,8 +136,8 @@ def run_tiny(root: Path, notebooks: dict[str, dict[str, Any]], data_root: Path |
     }
     (root / "params").mkdir()
     (root / "params" / "tiny.yml").write_text(yaml.safe_dump({"common": {"seed": 3}, **sections}), encoding="utf-8")
-    folders = {"params_dir": root / "params", "outputs_dir": root / "outputs"}
-    run_batch("tiny", list(notebooks), jobs=2, data_root=data_root, progress=False, **folders)
+    places = Places(params=root / "params", outputs=root / "outputs")
+    run_batch(Selection("tiny", list(notebooks), data_root), jobs=2, progress=False, places=places)
     return root / "outputs" / "tiny"
 
 

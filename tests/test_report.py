@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from difcore.batch.report import build_report, duration, format_column, format_number, format_value, table_html
 from difcore.files import atomic_json
-from difcore.records.artefacts import Claim, save_artefact
+from difcore.records import Claim, artefact
 
 
 class Page(HTMLParser):
@@ -60,19 +60,11 @@ def write_outputs(root: Path, profile: str = "demo", data: str = "") -> Path:
         Claim("children", None, 3, "undecided", "p = 0.2", 0.2, "their scenes were chosen on them"),
         Claim("few", None, 3, "consistent", "n = 20", 0.6, open="consistent"),
     ]
-    save_artefact(
-        folder / "00_good",
-        "00_good",
-        tables={"accuracy": pd.DataFrame({"generator": ["<i>"] * 30, "auc": np.linspace(0, 1, 30), "n": range(30)})},
-        figures={"bars": figure},
-        claims=claims,
-        parameters={},
-        seed=4,
-        n="10 + 10",
-        seconds=1.0,
-        weights={},
-        data=data,
-    )
+    a = artefact("00_good", {"output_dir": folder / "00_good", "seed": 4})
+    a.table("accuracy", pd.DataFrame({"generator": ["<i>"] * 30, "auc": np.linspace(0, 1, 30), "n": range(30)}))
+    a.figure("bars", figure)
+    a.claims(claims)
+    a.save("10 + 10", data=data)
     (folder / "00_good" / "executed.html").write_text("<p>", encoding="utf-8")
     entries = [
         entry("00_good", "ok"),

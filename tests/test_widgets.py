@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from difcore.batch.notebooks import kernel_settings
+from difcore.batch.kernels import kernel_settings
 from difcore.widgets import controls as widgets
 from difcore.widgets.crossing import cross_explorer
 from difcore.widgets.demo_controls import epoch_explorer

@@ -30,20 +30,11 @@ def build_report(outputs_dir: Path | str, profile: str) -> Path:
 
     Shows per notebook its claim, figures, tables, the paper's values beside ours with the verdict, and links to the
     executed notebook and the run's record; for a failed one its traceback.
-
-    Returns
-    -------
-    Path
-        Of index.html.
-
-    Raises
-    ------
-    FileNotFoundError
-        If no batch wrote summary.json there.
     """
     folder = Path(outputs_dir) / profile
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     sections = [notebook_section(folder, entry, profile) for entry in summary["notebooks"]]
+    given = [claim["verdict"] for section in sections for claim in section["claims"]]
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"duration": duration, "value": format_value}
     page = environment.get_template("report.html").render(
@@ -52,7 +43,7 @@ def build_report(outputs_dir: Path | str, profile: str) -> Path:
         failed=[section for section in sections if section["status"] == "failed"],
         symbols=SYMBOLS,
         verdict_symbols=VERDICT_SYMBOLS,
-        verdicts=count_verdicts(sections),
+        verdicts={verdict: given.count(verdict) for verdict in VERDICT_SYMBOLS},
         tuned=TUNED,
         notebook_seconds=sum(entry["seconds"] or 0 for entry in summary["notebooks"]),
     )
@@ -61,6 +52,8 @@ def build_report(outputs_dir: Path | str, profile: str) -> Path:
 
 def notebook_section(folder: Path, entry: Mapping[str, Any], profile: str) -> dict[str, Any]:
     """Everything the page shows of one notebook; paths relative to the page."""
+    from nbconvert.filters import markdown2html
+
     home = folder / entry["name"]
     record = read_record(home) if entry["status"] != "running" else {}  # its files come and go
     claims_file = home / "claims.json"
@@ -68,7 +61,7 @@ def notebook_section(folder: Path, entry: Mapping[str, Any], profile: str) -> di
         **entry,
         "record": record,
         "label": record.get("data") or ("demo" if profile.startswith("demo") else ""),
-        "claim_html": claim_html(entry["claim"]),
+        "claim_html": markdown2html(entry["claim"]),
         "figures": [{"key": path.stem, **figure_size(path)} for path in recorded(home, record, "figures", ".png")],
         "tables": [{"key": path.stem, **table_html(path)} for path in recorded(home, record, "tables", ".csv")],
         "claims": json.loads(claims_file.read_text(encoding="utf-8")) if record and claims_file.is_file() else [],
@@ -82,25 +75,11 @@ def recorded(home: Path, record: Mapping[str, Any], kind: str, suffix: str) -> l
     return [path for path in paths if path.is_file()]
 
 
-def count_verdicts(sections: list[dict[str, Any]]) -> dict[str, int]:
-    """How many claims of all notebooks got each verdict."""
-    given = [claim["verdict"] for section in sections for claim in section["claims"]]
-    return {verdict: given.count(verdict) for verdict in VERDICT_SYMBOLS}
-
-
-def claim_html(text: str) -> str:
-    """A notebook's Markdown claim as HTML."""
-    from nbconvert.filters import markdown2html
-
-    return str(markdown2html(text))
-
-
 def figure_size(path: Path) -> dict[str, int]:
     """Width and height in CSS px at which a figure's 8 pt lettering suits the page's text."""
     with Image.open(path) as image:
-        width, height = image.size
-    scale = FIGURE_SCALE * 96 / PNG_DPI
-    return {"width": round(width * scale), "height": round(height * scale)}
+        scale = FIGURE_SCALE * 96 / PNG_DPI
+        return {"width": round(image.width * scale), "height": round(image.height * scale)}
 
 
 def table_html(path: Path) -> dict[str, Any]:
@@ -112,7 +91,7 @@ def table_html(path: Path) -> dict[str, Any]:
     head = table.head(TABLE_ROWS)
     columns = {column: format_column(head[column]) for column in head.columns}
     numeric = [is_numeric_dtype(head[column]) and not is_bool_dtype(head[column]) for column in head.columns]
-    rows = zip(*columns.values(), strict=True) if columns else []
+    rows = zip(*columns.values(), strict=True)
     names = ["" if str(column).startswith("Unnamed:") else str(column) for column in head.columns]
     return {
         "columns": list(zip(names, numeric, strict=True)),

@@ -1,7 +1,4 @@
-"""All notebooks of a profile, each in its own process: parameters in, executed notebooks and one report out.
-
-What a batch is going to run: notebooks, their parameters from the profile and the grid, their digests.
-"""
+"""All notebooks of a profile, each in its own process: parameters in, executed notebooks and one report out."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from difcore.batch.jobs import Batch, print_summary, publish, run_jobs
+from difcore.batch.jobs import Batch, print_summary, run_jobs
 from difcore.batch.notebooks import (
     Job,
     declared_parameters,
@@ -33,6 +30,9 @@ from difcore.batch.notebooks import (
     worker_environment,
 )
 from difcore.files import PROJECT_DIR, only_writer
+from difcore.records.artefacts import check_clean
+
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class BatchError(ValueError):
@@ -40,13 +40,7 @@ class BatchError(ValueError):
 
 
 def discover(notebooks_dir: Path) -> dict[str, Path]:
-    """Name to path of the notebooks NN_*.ipynb, in order.
-
-    Raises
-    ------
-    BatchError
-        If there is none: an installed package has no notebooks beside it.
-    """
+    """Name to path of the notebooks NN_*.ipynb, in order; BatchError if there is none."""
     if not notebooks_dir.is_dir():
         raise BatchError(
             f"there are no notebooks at {notebooks_dir}: they come with the repository, not with the installed "
@@ -74,10 +68,7 @@ def select(names: Sequence[str], only: Sequence[str]) -> list[str]:
 def load_parameters(path: Path, declared: Mapping[str, set[str]]) -> dict[str, dict[str, Any]]:
     """Parameters per notebook from a profile's YAML file: ``common`` where declared, then the notebook's own.
 
-    Raises
-    ------
-    BatchError
-        For a missing file, a section that is no notebook, or a name that the notebook does not declare.
+    BatchError for a missing file, a section that is no notebook, or a name that the notebook does not declare.
     """
     if not path.is_file():
         profiles = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
@@ -109,96 +100,110 @@ def combinations(grid: Mapping[str, Sequence[Any]], declared: set[str]) -> list[
     return runs
 
 
-def plan_jobs(
-    notebooks: Mapping[str, Path],
-    chosen: Sequence[str],
-    params_dir: Path,
-    folder: Path,
-    profile: str,
-    data_root: Path | None,
-    grid: Mapping[str, Sequence[Any]],
-    full: bool = False,
-) -> list[Job]:
-    """The runs asked for, each with its parameters and digest.
-
-    ``folder`` is the profile's output folder; the other parameters are those of ``run_batch``.
-
-    Raises
-    ------
-    BatchError
-        For an unknown profile, notebook, parameter or grid parameter.
-    """
-    declared = {name: declared_parameters(path) for name, path in notebooks.items()}
-    parameters = load_parameters(params_dir / f"{profile}.yml", declared)
-    if full:
-        whole = load_parameters(params_dir / "grids" / "full.yml", declared)
-        parameters = {notebook: values | whole[notebook] for notebook, values in parameters.items()}
-    for name in grid:
-        if not any(name in declared[notebook] for notebook in chosen):
-            raise BatchError(f"no selected notebook declares the grid's parameter {name!r}")
-    project = project_digest(data_root)
-    plan = []
-    for notebook in chosen:
-        path = notebooks[notebook]
-        for suffix, values in combinations(grid, declared[notebook]):
-            output = os.path.relpath(folder / f"{notebook}{suffix}", path.parent)
-            given = {"output_dir": output, "profile": profile} | ({"data_root": str(data_root)} if data_root else {})
-            given = {name: value for name, value in given.items() if name in declared[notebook]}
-            chosen_values = parameters[notebook] | values | given
-            digest = notebook_digest(path, chosen_values, project)
-            plan.append(Job(f"{notebook}{suffix}", path.name, output, chosen_values, digest, *heading(path)))
-    return plan
-
-
 def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
     """{"crop": [64, 128]} from ["crop=64,128"]; values are read as JSON where that works, else as text.
 
     Folders (NAME ends in _dir or _root) are made absolute: they are meant from here, a notebook runs in another folder.
-
-    Raises
-    ------
-    ValueError
-        For an entry that is not NAME=VALUE,VALUE,...
+    ValueError for an entry that is not NAME=VALUE,VALUE,...
     """
+
+    def read(name: str, text: str) -> Any:
+        if name.endswith(("_dir", "_root")):
+            return str(Path(text).expanduser().resolve())
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
     grid: dict[str, list[Any]] = {}
     for entry in entries:
         name, _, values = entry.partition("=")
         if not name or not values:
             raise ValueError(f"--grid {entry!r}: expected NAME=VALUE,VALUE,...")
-        read = _absolute if name.endswith(("_dir", "_root")) else _json_or_text
-        grid.setdefault(name, []).extend(read(value) for value in values.split(","))
+        grid.setdefault(name, []).extend(read(name, value) for value in values.split(","))
     return grid
 
 
-def _absolute(folder: str) -> str:
-    return str(Path(folder).expanduser().resolve())
+@dataclass(frozen=True)
+class Selection:
+    """What a batch runs.
+
+    Attributes
+    ----------
+    profile : str
+        Names the parameter file <params>/<profile>.yml.
+    only : sequence of str
+        Numbers, names or topics of the notebooks to run; default all.
+    data_root : path, optional
+        Data folder, in place of the environment variable DIFCORE_DATA.
+    grid : mapping of parameter to values
+        Run each notebook once per combination of those it declares, into <notebook>--<parameter>=<value>/.
+    full : bool
+        Whole grids: <params>/grids/full.yml over the profile's parameters; output goes to <profile>-full/.
+    """
+
+    profile: str = "demo"
+    only: Sequence[str] = ()
+    data_root: Path | str | None = None
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    full: bool = False
+
+    @property
+    def output(self) -> str:
+        """Name of the profile's output folder: with whole grids one of its own."""
+        return f"{self.profile}-full" if self.full else self.profile
+
+    @property
+    def root(self) -> Path | None:
+        """The data folder, from where the user stands."""
+        return None if self.data_root is None else Path(self.data_root).expanduser().resolve()
 
 
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+@dataclass(frozen=True)
+class Places:
+    """Folders of notebooks, of profiles, of outputs."""
+
+    notebooks: Path = PROJECT_DIR / "notebooks"
+    params: Path = PROJECT_DIR / "params"
+    outputs: Path = PROJECT_DIR / "outputs"
 
 
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+def plan_jobs(selection: Selection, places: Places) -> list[Job]:
+    """The runs asked for, each with its parameters and digest; BatchError for a name that does not exist."""
+    notebooks = discover(places.notebooks)
+    chosen = select(list(notebooks), selection.only)
+    declared = {name: declared_parameters(path) for name, path in notebooks.items()}
+    parameters = load_parameters(places.params / f"{selection.profile}.yml", declared)
+    if selection.full:
+        whole = load_parameters(places.params / "grids" / "full.yml", declared)
+        parameters = {notebook: values | whole[notebook] for notebook, values in parameters.items()}
+    for name in selection.grid:
+        if not any(name in declared[notebook] for notebook in chosen):
+            raise BatchError(f"no selected notebook declares the grid's parameter {name!r}")
+    project = project_digest(selection.root)
+    plan = []
+    for notebook in chosen:
+        path = notebooks[notebook]
+        for suffix, values in combinations(selection.grid, declared[notebook]):
+            output = os.path.relpath(places.outputs / selection.output / f"{notebook}{suffix}", path.parent)
+            given = {"output_dir": output, "profile": selection.profile}
+            given |= {"data_root": str(selection.root)} if selection.root else {}
+            given = {name: value for name, value in given.items() if name in declared[notebook]}
+            every = parameters[notebook] | values | given
+            digest = notebook_digest(path, every, project)
+            plan.append(Job(f"{notebook}{suffix}", path.name, output, every, digest, *heading(path)))
+    return plan
 
 
 def run_batch(
-    profile: str = "demo",
-    only: Sequence[str] = (),
+    selection: Selection = Selection(),
     jobs: int = 1,
-    data_root: Path | str | None = None,
     force: bool = False,
-    grid: Mapping[str, Sequence[Any]] | None = None,
-    notebooks_dir: Path | str = PROJECT_DIR / "notebooks",
-    params_dir: Path | str = PROJECT_DIR / "params",
-    outputs_dir: Path | str = PROJECT_DIR / "outputs",
-    progress: bool = True,
-    full: bool = False,
     wait: bool = False,
+    progress: bool = True,
+    places: Places = Places(),
 ) -> int:
-    """Run a profile's notebooks and write <outputs_dir>/<profile>/{index.html, summary.json, <notebook>/...}.
+    """Run a profile's notebooks and write <outputs>/<profile>/{index.html, summary.json, <notebook>/...}.
 
     A notebook whose sources, parameters, code, weights and data are those of its last good run is left as it is. One
     that fails, or lacks data (``NeedsData``), does not stop the others. The report is written anew after each. A batch
@@ -206,24 +211,14 @@ def run_batch(
 
     Parameters
     ----------
-    profile : str
-        Names the parameter file <params_dir>/<profile>.yml.
-    only : sequence of str
-        Numbers, names or topics of the notebooks to run; default all.
     jobs : int
         Notebooks at a time; each gets its share of the cores.
-    data_root : path, optional
-        Data folder, in place of the environment variable DIFCORE_DATA.
     force : bool
         Run unchanged notebooks too.
-    grid : mapping of parameter to values, optional
-        Run each notebook once per combination of those it declares, into <notebook>--<parameter>=<value>/.
-    progress : bool
-        Print progress (stderr) and the summary table (stdout); False prints nothing.
-    full : bool
-        Whole grids: <params_dir>/grids/full.yml over the profile's parameters; output goes to <profile>-full/.
     wait : bool
         Wait while another batch writes to the same folder.
+    progress : bool
+        Print progress (stderr) and the summary table (stdout); False prints nothing.
 
     Returns
     -------
@@ -232,38 +227,29 @@ def run_batch(
 
     Raises
     ------
-    BatchError
-        For an unknown profile, notebook or parameter, before anything runs.
-    LockedError
-        If another batch writes to the same folder.
+    ValueError
+        Before anything runs. BatchError: for an unknown profile, notebook or parameter. LockedError: if another batch
+        writes to the same folder. Also for outputs/reference with uncommitted changes.
     """
     if jobs < 1:
         raise BatchError(f"jobs must be at least 1, not {jobs}")
-    started = time.perf_counter()
-    notebooks = discover(Path(notebooks_dir))
-    folder = Path(outputs_dir) / profile_name(profile, full)
-    root = None if data_root is None else Path(data_root).expanduser().resolve()
-    chosen = select(list(notebooks), only)
-    plan = plan_jobs(notebooks, chosen, Path(params_dir), folder, profile, root, grid or {}, full)
+    folder = places.outputs / selection.output
+    check_clean(folder)
+    plan = plan_jobs(selection, places)
     console = Console(stderr=True, quiet=not progress)
-    environment = worker_environment(max(1, joblib.cpu_count() // jobs), root)
+    environment = worker_environment(max(1, joblib.cpu_count() // jobs), selection.root)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
     with only_writer(folder, wait, lambda line: console.print(line, highlight=False)), stop_signals() as signals:
         todo = [job for job in plan if force or not is_current(folder / job.name, job.digest)]
         statuses = {job.name: "unchanged" for job in plan} | {job.name: "not run" for job in todo}
-        cwd = Path(notebooks_dir)
-        batch = Batch(folder, cwd, notebooks, plan, jobs, environment, statuses, signals, started)
-        with _progress(console) as display:
+        names = list(discover(places.notebooks))
+        batch = Batch(folder, places.notebooks, names, plan, jobs, environment, statuses, signals)
+        with Progress(*columns, console=console, transient=True) as display:
             run_jobs(todo, batch, display)
-        summary = batch.summary()
-        index = publish(folder, summary)
+        summary, index = batch.publish()
         if progress:
             print_summary(summary, statuses, index)
     return 128 + signals[0] if signals else int("failed" in statuses.values())
-
-
-def profile_name(profile: str, full: bool) -> str:
-    """Name of a profile's output folder: with whole grids one of its own."""
-    return f"{profile}-full" if full else profile
 
 
 @contextmanager
@@ -280,9 +266,3 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _progress(console: Console) -> Progress:
-    """What is done of all and how long it still takes; below, a bar towards its expected end for each that runs."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
-    return Progress(*columns, console=console, transient=True)

@@ -153,7 +153,7 @@ def run(
 ) -> None:
     """Run the notebooks of a profile and write outputs/<profile>/index.html."""
     from difcore.batch.gallery import write_gallery
-    from difcore.batch.run import parse_grid, profile_name, run_batch
+    from difcore.batch.run import Selection, parse_grid, run_batch
     from difcore.files import PROJECT_DIR
     from difcore.runtime import resolve
 
@@ -166,10 +166,11 @@ def run(
     if any(os.environ.get(name, "auto") != "auto" for name in given):
         resolve("auto", "auto")
     grid, selected = of.grid or [], [*(of.only or []), *(names or [])]
-    full, values = "full" in grid, parse_grid([entry for entry in grid if entry != "full"])
+    values = parse_grid([entry for entry in grid if entry != "full"])
+    selection = Selection(of.profile, selected, root, values, full="full" in grid)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        code = run_batch(of.profile, selected, of.jobs, root, of.force, values, full=full, wait=of.wait)
-    outputs = PROJECT_DIR / "outputs" / profile_name(of.profile, full)
+        code = run_batch(selection, of.jobs, of.force, of.wait)
+    outputs = PROJECT_DIR / "outputs" / selection.output
     if of.publish and not code:
         write_gallery(outputs, PROJECT_DIR / "notebooks", PROJECT_DIR / "docs")
     if as_json:
