@@ -78,8 +78,8 @@ def page_of(notebook: Path, outputs: Path) -> Page:
     record = read_record(home)
     claims = home / "claims.json"
     found = json.loads(claims.read_text(encoding="utf-8")) if record and claims.is_file() else []
-    files = (recorded(home, record, kind, suffix) for kind, suffix in (("figures", ".png"), ("tables", ".csv")))
-    return Page(notebook.stem, *heading(notebook), record, *files, found)
+    figures, tables = recorded(home, record, "figures", ".png"), recorded(home, record, "tables", ".csv")
+    return Page(notebook.stem, *heading(notebook), record, figures, tables, found)
 
 
 def save_small(figure: Path, path: Path, width: int) -> Path:
