@@ -33,11 +33,12 @@ if [ "${#missing[@]}" -gt 0 ] && [ "$(id -u)" = "0" ] && command -v apt-get >/de
     rm -f "$log"
 fi
 
-# As many threads as this process may use; containers often show more cores than they lend.
-cores="$("$PYTHON" -c 'import joblib; print(joblib.cpu_count())')"
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$cores}"
+# A process a core, up to four, of one thread each: most tests are too small for two. Containers often show more cores
+# than they lend. A file's tests stay in one process and share what it prepared.
+workers="$("$PYTHON" -c 'import joblib; print(min(joblib.cpu_count(), 4))')"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy difcore
-exec "$PYTHON" -m pytest ${selection[@]+"${selection[@]}"} "$@"
+exec "$PYTHON" -m pytest -n "$workers" --dist loadfile ${selection[@]+"${selection[@]}"} "$@"
