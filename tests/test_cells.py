@@ -175,8 +175,8 @@ def test_the_code_of_a_cell_is_its_module_and_what_that_imports() -> None:
             files.add(path)
             waiting += imported(path)
     names = {path.stem for path in files}
-    assert {"methods", "fit", "priors", "classifiers", "residuals", "denoisers", "scenes", "generators"} <= names
-    assert not names & {"plots", "charts", "widgets", "report", "verdicts_detection"}  # drawing changes no number
+    assert {"methods", "dif", "priors", "trained", "sets", "denoisers", "scenes", "generators"} <= names
+    assert not names & {"heatmaps", "charts", "controls", "report", "verdicts_detection"}  # drawing changes no number
     assert code_digest(detect) == code_digest(partial(detect, bfloat16=True)) != code_digest(square)
 
 

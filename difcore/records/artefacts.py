@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import math
 import os
 import platform
@@ -22,9 +21,8 @@ import pandas as pd
 from PIL import features
 
 import difcore
-from difcore.files import PROJECT_DIR, atomic_json, atomic_text, atomic_write, shown
+from difcore.files import PROJECT_DIR, atomic_json, atomic_text, atomic_write, read_json, shown
 from difcore.files import NeedsData as NeedsData
-from difcore.machine.devices import processor_name
 from difcore.records.claims import TUNED as TUNED
 from difcore.records.claims import VERDICTS as VERDICTS
 from difcore.records.claims import CellsFailed, corrected, failure_of, qualified
@@ -41,17 +39,8 @@ if TYPE_CHECKING:  # imported where they are used: the batch, which reads record
 
 PNG_DPI = 200
 LIBRARIES = ("torch", "numpy", "scipy", "pillow", "pillow-heif", "tifffile")
-DECODERS = (
-    "jpg",
-    "libjpeg_turbo",
-    "jpg_2000",
-    "webp",
-    "avif",
-    "libtiff",
-    "zlib",
-    "zlib_ng",
-)  # Pillow's
-_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
+DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "webp", "avif", "libtiff", "zlib", "zlib_ng")  # Pillow's
+KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def versions() -> dict[str, str]:
@@ -122,133 +111,42 @@ def plain_scalar(value: Any) -> Any:
 
 def read_record(output_dir: Path | str) -> dict[str, Any]:
     """The run.json of ``output_dir``, or an empty mapping where there is none."""
-    path = Path(output_dir) / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(Path(output_dir) / "run.json")
 
 
 def artefact_files(record: Mapping[str, Any]) -> list[str]:
     """Names of the files that the run recorded in ``record`` wrote."""
     if not record:
         return []
-    tables = [f"{key}.csv" for key in record["tables"]]
     figures = [f"{key}.{suffix}" for key in record["figures"] for suffix in ("png", "pdf")]
-    return [*tables, *figures, "claims.json", "run.json"]
+    return [*(f"{key}.csv" for key in record["tables"]), *figures, "claims.json", "run.json"]
 
 
 def clear_artefacts(output_dir: Path | str) -> None:
-    """Remove what an earlier save_artefact left in ``output_dir``; other files (checkpoints, caches) stay."""
+    """Remove what an earlier ``Artefact.save`` left in ``output_dir``; other files (checkpoints, caches) stay."""
     for name in artefact_files(read_record(output_dir)):
-        with suppress(FileNotFoundError):
-            (Path(output_dir) / name).unlink()
+        (Path(output_dir) / name).unlink(missing_ok=True)
 
 
-def _save_figure(figure: Figure, stem: Path) -> None:
+def save_figure(figure: Figure, stem: Path) -> None:
     """``stem``.png and ``stem``.pdf, without dates or program names: equal figures give equal bytes."""
     from matplotlib import rc_context
 
     layout: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.05}
+    nameless_pdf = {"metadata": {"Creator": None, "Producer": None, "CreationDate": None}}
     with rc_context({"pdf.fonttype": 42}):  # text stays text: selectable, searchable
-        metadata: dict[str, None] = {"Creator": None, "Producer": None, "CreationDate": None}
-        atomic_write(stem.with_suffix(".pdf"), lambda p: figure.savefig(p, metadata=metadata, **layout))
-        atomic_write(
-            stem.with_suffix(".png"), lambda p: figure.savefig(p, dpi=PNG_DPI, metadata={"Software": None}, **layout)
-        )
+        atomic_write(stem.with_suffix(".pdf"), lambda p: figure.savefig(p, **nameless_pdf, **layout))
+        layout |= {"dpi": PNG_DPI, "metadata": {"Software": None}}
+        atomic_write(stem.with_suffix(".png"), lambda p: figure.savefig(p, **layout))
 
 
-def _save_table(table: pd.DataFrame, path: Path) -> None:
+def save_table(table: pd.DataFrame, path: Path) -> None:
     """``table`` as CSV, names ``shown``; an index that carries names (a matrix) is kept, a mere row count is not."""
     counted = isinstance(table.index, pd.RangeIndex) and table.index.name is None
     written = table.copy()
     for column in [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]:
         written[column] = [shown(value) if isinstance(value, str) else value for value in table[column]]
     atomic_text(path, written.to_csv(index=not counted, lineterminator="\n"))
-
-
-def save_artefact(
-    output_dir: Path | str,
-    name: str,
-    *,
-    tables: Mapping[str, pd.DataFrame],
-    figures: Mapping[str, Figure],
-    claims: Sequence[Claim],
-    parameters: Mapping[str, Any],
-    seed: int | None,
-    n: int | str,
-    seconds: float,
-    weights: Mapping[str, str],
-    data: str = "",
-    runtime: Runtime | None = None,
-) -> Path:
-    """Write one artefact's tables, figures, claims and record into ``output_dir``, each file whole or not at all.
-
-    Claims beside a table with cells that failed are recorded as not comparable.
-
-    Parameters
-    ----------
-    output_dir : path
-        Made if absent. What an earlier call left here is removed first.
-    name : str
-        The notebook's name, e.g. "03_published_detection".
-    tables, figures : mapping of key to DataFrame, key to matplotlib Figure
-        Written as <key>.csv; as <key>.png (200 dpi) and <key>.pdf. Keys: lower case, digits, ``_``, ``-``.
-        Figures stay open.
-    claims : sequence of Claim
-    parameters : mapping
-        The values the notebook ran with.
-    seed, n : int or None, int or text
-        Seed of the run; number of images or samples behind the numbers ("10 + 10 per generator").
-    seconds : float
-        Time of the computation in s.
-    weights : mapping
-        Name of each weights file used to its SHA-256.
-    runtime : Runtime, optional
-        What it was computed on; None: networks were only looked at, on the CPU in float32.
-    data : str
-        Where the images come from, shown as the artefact's label in the report; default: the profile's.
-
-    Returns
-    -------
-    Path
-        ``output_dir``.
-
-    Raises
-    ------
-    ValueError
-        For a key that is no plain file name, or in outputs/reference with uncommitted changes.
-    CellsFailed
-        If cells of a table failed; all was written before.
-    """
-    for key in (*tables, *figures):
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"key {key!r}: only lower case, digits, '_' and '-', starting with a letter or digit")
-    folder = Path(output_dir)
-    check_clean(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    clear_artefacts(folder)
-    for key, table in tables.items():
-        _save_table(table, folder / f"{key}.csv")
-    for key, figure in figures.items():
-        _save_figure(figure, folder / key)
-    failed = failure_of(tables.values())
-    atomic_json(folder / "claims.json", [plain(claim.record()) for claim in qualified(claims, failed)])
-    record = {
-        "name": name,
-        "parameters": parameters,
-        "seed": seed,
-        "n": n,
-        "seconds": round(seconds, 3),
-        "data": data,
-        "weights": weights,
-        "versions": versions(),
-        "runtime": runtime.facts() if runtime else {"processor": processor_name()},
-        "commit": git_commit(),
-        "tables": list(tables),
-        "figures": list(figures),
-    }
-    atomic_json(folder / "run.json", plain(record))
-    if failed:
-        raise CellsFailed(failed)
-    return folder
 
 
 class Artefact:
@@ -389,21 +287,42 @@ class Artefact:
         CellsFailed
             If cells of a table failed; all was written before.
         """
+        every, shown_ = {**self._tables, **(tables or {})}, self._figures
+        for key in (*every, *shown_):
+            if not KEY.fullmatch(key):
+                raise ValueError(f"key {key!r}: only lower case, digits, '_' and '-', starting with a letter or digit")
+        from difcore.machine.devices import processor_name
+
+        folder = Path(self.parameters["output_dir"])
+        check_clean(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_artefacts(folder)
+        for key, table in every.items():
+            save_table(table, folder / f"{key}.csv")
+        for key, figure in shown_.items():
+            save_figure(figure, folder / key)
+        failed = failure_of(every.values())
+        atomic_json(folder / "claims.json", [plain(claim.record()) for claim in qualified(self._claims, failed)])
         kept = {key: nameless(value) for key, value in self.parameters.items() if key != "output_dir"}
-        return save_artefact(
-            self.parameters["output_dir"],
-            self.name,
-            tables={**self._tables, **(tables or {})},
-            figures=self._figures,
-            claims=self._claims,
-            parameters={**kept, **self._used, **(parameters or {})},
-            seed=self.parameters.get("seed"),
-            n=n,
-            seconds=self.seconds,
-            weights={**self.weights, **(weights or {})},
-            data=data,
-            runtime=runtime or self.__dict__.get("runtime"),
-        )
+        runtime = runtime or self.__dict__.get("runtime")
+        record = {
+            "name": self.name,
+            "parameters": {**kept, **self._used, **(parameters or {})},
+            "seed": self.parameters.get("seed"),
+            "n": n,
+            "seconds": round(self.seconds, 3),
+            "data": data,
+            "weights": {**self.weights, **(weights or {})},
+            "versions": versions(),
+            "runtime": runtime.facts() if runtime else {"processor": processor_name()},
+            "commit": git_commit(),
+            "tables": list(every),
+            "figures": list(shown_),
+        }
+        atomic_json(folder / "run.json", plain(record))
+        if failed:
+            raise CellsFailed(failed)
+        return folder
 
 
 def artefact(name: str, parameters: Mapping[str, Any] | None = None) -> Artefact:
@@ -439,3 +358,12 @@ def nameless(value: Any) -> Any:
     if isinstance(value, list):
         return [nameless(entry) for entry in value]
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+
+
+def save_artefact(output_dir: Path | str, name: str, **given: Any) -> Path:
+    """A record without ``artefact``."""
+    kept = {"output_dir": str(output_dir), "seed": given["seed"]}
+    a = Artefact(name, kept)
+    a._figures, a._claims, a.seconds = dict(given["figures"]), list(given["claims"]), given["seconds"]
+    chosen = {key: given[key] for key in ("tables", "parameters", "weights", "data", "runtime") if key in given}
+    return a.save(given["n"], **chosen)

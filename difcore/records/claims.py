@@ -1,16 +1,14 @@
-"""Cells that failed: what a table of them says, and what that does to the claims drawn from it.
+"""The paper's statements beside our measurements of them, and what cells that failed do to these.
 
 A cell that lacks data ("too few images", "absent: ...") has not failed. One that failed, for any other reason, fails
 its notebook: after the table, the figures and the record of what there is were written, or at once if nothing is.
-
-The paper's statements beside our measurements of them, with a verdict.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -21,9 +19,12 @@ from difcore.stats import SURE, holm
 
 VERDICTS = ("holds", "does not hold", "undecided", "consistent", "not comparable")
 TUNED = "tuned on this data"
+OK, FAILED = "ok", "failed: "
+LINE = re.compile(r"^\d+ of \d+ cells failed: .*$", re.MULTILINE)
+LONGEST = 300  # characters of a reason in one line
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Claim:
     """One statement of the paper beside our measurement of it.
 
@@ -39,8 +40,7 @@ class Claim:
     why : str
         The reason for the verdict; required unless it is "holds".
     p : float, optional
-        Of the test that decided, two-sided: claims of one notebook that have one are corrected together
-        (``corrected``).
+        Of the test that decided, two-sided: claims of one notebook that have one are ``corrected`` together.
     tuned : str
         What was chosen on the very data that the claim is measured on; the verdict then says so.
     open : {"undecided", "consistent"}
@@ -74,10 +74,7 @@ class Claim:
 
 
 def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """The claims as a table with columns claim, paper, ours, verdict, why; one row each.
-
-    Beside the verdict stands that something was tuned on the data, in the reason what.
-    """
+    """The claims as a table with columns claim, paper, ours, verdict, why; what was tuned on the data is said."""
     columns = ["claim", "paper", "ours", "verdict", "why"]
     table = pd.DataFrame([claim.record() | {"claim": claim.text} for claim in claims], columns=columns)
     tuned = [claim.tuned for claim in claims]
@@ -94,7 +91,7 @@ def corrected(claims: Sequence[Claim], tuned: str = "") -> list[Claim]:
     """
     tests = [k for k, claim in enumerate(claims) if claim.p is not None]
     found = [
-        dataclasses.replace(claim, tuned="; ".join(filter(None, (claim.tuned, tuned))))
+        replace(claim, tuned="; ".join(filter(None, (claim.tuned, tuned))))
         if tuned and tuned != claim.tuned and claim.verdict != "not comparable"
         else claim
         for claim in claims
@@ -103,13 +100,8 @@ def corrected(claims: Sequence[Claim], tuned: str = "") -> list[Claim]:
         claim = found[k]
         if p > SURE and claim.verdict in ("holds", "does not hold"):
             why = f"p = {claim.p:.2g}, {p:.2g} corrected for {len(tests)} claims (Holm): either way is possible"
-            found[k] = dataclasses.replace(claim, verdict=claim.open, why=why)
+            found[k] = replace(claim, verdict=claim.open, why=why)
     return found
-
-
-OK = "ok"
-FAILED = "failed: "
-LINE = re.compile(r"^\d+ of \d+ cells failed: .*$", re.MULTILINE)
 
 
 class CellsFailed(RuntimeError):
@@ -117,43 +109,22 @@ class CellsFailed(RuntimeError):
 
 
 def failure_of(tables: Iterable[pd.DataFrame]) -> str:
-    """ "3 of 30 cells failed: RuntimeError: ..." of the table in which most did; empty where none did.
-
-    Parameters
-    ----------
-    tables : iterable of DataFrame
-        Those without a column ``status`` are of no account.
-    """
-    lines = {}
-    for table in tables:
-        if "status" not in table:
-            continue
-        statuses = table["status"].astype(str)
+    """ "3 of 30 cells failed: RuntimeError: ..." of the table in which most did; empty where none did."""
+    lines = {0: ""}
+    for statuses in (table["status"].astype(str) for table in tables if "status" in table):
         causes = statuses[statuses.str.startswith(FAILED)].str.removeprefix(FAILED)
         if len(causes):
             others = causes.nunique() - 1
             more = f" (and {others} other reason{'s' if others > 1 else ''})" if others else ""
-            lines[len(causes)] = f"{len(causes)} of {len(table)} cells failed: {one_line(causes.iloc[0])}{more}"
-    return lines[max(lines)] if lines else ""
-
-
-def one_line(text: str, longest: int = 300) -> str:
-    """``text`` without line breaks, cut where it is too long for a line."""
-    joined = " ".join(text.split())
-    return joined if len(joined) <= longest else f"{joined[: longest - 1]}…"
+            first = " ".join(causes.iloc[0].split())
+            first = first if len(first) <= LONGEST else f"{first[: LONGEST - 1]}…"
+            lines[len(causes)] = f"{len(causes)} of {len(statuses)} cells failed: {first}{more}"
+    return lines[max(lines)]
 
 
 def check_results(table: pd.DataFrame) -> pd.DataFrame:
-    """The table, if any of its cells came to a result.
-
-    Raises
-    ------
-    CellsFailed
-        If none did and one failed: nothing that follows would say why.
-    NeedsData
-        If none did because all lack data.
-    """
-    if (table["status"] == OK).any() if len(table) else True:
+    """The table, if any of its cells came to a result; else CellsFailed, or NeedsData if all lack data."""
+    if not len(table) or (table["status"] == OK).any():
         return table
     if line := failure_of([table]):
         raise CellsFailed(line)
@@ -162,12 +133,9 @@ def check_results(table: pd.DataFrame) -> pd.DataFrame:
 
 def qualified(claims: Iterable[Claim], reason: str) -> list[Claim]:
     """The claims, not comparable for ``reason``, if there is one: half a grid decides nothing."""
-    if not reason:
-        return list(claims)
     return [
-        claim if reason in claim.why else dataclasses.replace(
-            claim, verdict="not comparable", p=None, why="; ".join(part for part in (reason, claim.why) if part)
-        )
+        claim if reason in claim.why  # also without a reason
+        else replace(claim, verdict="not comparable", p=None, why="; ".join(filter(None, (reason, claim.why))))
         for claim in claims
     ]  # fmt: skip
 
@@ -180,8 +148,7 @@ def over_cells(claims_of: Callable[..., list[Claim]]) -> Callable[..., list[Clai
 
     @wraps(claims_of)
     def judged(*arguments: Any, **named: Any) -> list[Claim]:
-        tables = [value for value in (*arguments, *named.values()) if isinstance(value, pd.DataFrame)]
-        reason = failure_of(tables)
+        reason = failure_of(value for value in (*arguments, *named.values()) if isinstance(value, pd.DataFrame))
         try:
             return qualified(claims_of(*arguments, **named), reason)
         except (LookupError, ValueError, AttributeError):
