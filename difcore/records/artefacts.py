@@ -133,9 +133,9 @@ def save_figure(figure: Figure, stem: Path) -> None:
     from matplotlib import rc_context
 
     layout: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.05}
-    nameless_pdf = {"metadata": {"Creator": None, "Producer": None, "CreationDate": None}}
+    bare: dict[str, Any] = {"metadata": {"Creator": None, "Producer": None, "CreationDate": None}}
     with rc_context({"pdf.fonttype": 42}):  # text stays text: selectable, searchable
-        atomic_write(stem.with_suffix(".pdf"), lambda p: figure.savefig(p, **nameless_pdf, **layout))
+        atomic_write(stem.with_suffix(".pdf"), lambda p: figure.savefig(p, **bare, **layout))
         layout |= {"dpi": PNG_DPI, "metadata": {"Software": None}}
         atomic_write(stem.with_suffix(".png"), lambda p: figure.savefig(p, **layout))
 
