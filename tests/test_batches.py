@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from difcore.fingerprints import correlation
 from difcore.fingerprints import dif as batches
-from difcore.fingerprints.dif import Feed, draw_schedule, shuffled, spreads, stored_bytes, stored_on
+from difcore.fingerprints.dif import draw_batches, feed, shuffled, spreads
+from difcore.machine.devices import upload
 
 
 def residuals(counts: tuple[int, int] = (5, 3), kind: type = np.float16) -> tuple[np.ndarray, np.ndarray]:
@@ -29,47 +30,40 @@ def test_batches_show_every_index_before_any_again() -> None:
 
 
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(2, 12), st.integers(0, 99))
-def test_a_batch_is_half_real_and_says_which_half(n_real: int, n_fake: int, batch: int, seed: int) -> None:
-    schedule = draw_schedule((n_real, n_fake), batch, 4, None, np.random.default_rng(seed))
+def test_a_batch_is_half_real(n_real: int, n_fake: int, batch: int, seed: int) -> None:
+    rows, scale = draw_batches((n_real, n_fake), batch, 4, None, np.random.default_rng(seed))
     half = min(batch // 2, n_real, n_fake)
-    assert schedule.rows.shape == (4, 2 * half) and schedule.reals.shape == schedule.fakes.shape == (4, half)
-    for rows, reals, fakes in zip(schedule.rows, schedule.reals, schedule.fakes, strict=True):
-        assert sorted([*reals.tolist(), *fakes.tolist()]) == list(range(2 * half))
-        assert (rows[reals] < n_real).all() and (rows[fakes] >= n_real).all()
-    assert schedule.scale.numel() == 0
+    assert rows.shape == (4, 2 * half) and ((rows < n_real).sum(1) == half).all()
+    assert scale.numel() == 0
 
 
 def test_factors_lie_between_alpha_and_one() -> None:
-    scale = draw_schedule((4, 4), 8, 50, 0.25, np.random.default_rng(0)).scale
+    scale = draw_batches((4, 4), 8, 50, 0.25, np.random.default_rng(0))[1]
     assert scale.shape == (50, 8, 1) and 0.25 <= scale.min() < 0.3 and 0.95 < scale.max() <= 1
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_what_is_stored_whole_and_what_is_gathered_row_by_row_is_the_same(kind: type, monkeypatch: Any) -> None:
+def test_batches_are_gathered_row_by_row(kind: type) -> None:
     real, fake = residuals(kind=kind)
-    rows = draw_schedule((5, 3), 6, 3, None, np.random.default_rng(0)).rows
-    feed = Feed(real, fake, rows, "cpu")
-    monkeypatch.setattr(correlation, "CHUNK", 2000)  # of two or three images
-    stored = stored_on("cpu", real, fake)
-    assert stored.dtype == (torch.float16 if kind is np.float16 else torch.float32)
-    assert stored.nbytes == stored_bytes(real, fake)
+    rows, together = draw_batches((5, 3), 6, 3, None, np.random.default_rng(0))[0], np.concatenate([real, fake])
+    batch_of = feed(real, fake, rows, "cpu")
     for step in range(3):
-        assert torch.equal(feed.batch(step), stored.index_select(0, rows[step]).float())
-    torch.testing.assert_close(feed.spreads(), spreads(stored), rtol=1e-6, atol=0)
+        np.testing.assert_array_equal(batch_of(step), together[rows[step]].astype(np.float32))
 
 
 @pytest.mark.parametrize(("room", "whole"), [(3.9, False), (4.1, True)])  # float32: twice 2 bytes each
 def test_a_device_holds_all_residuals_if_half_of_its_memory_does(room: float, whole: bool, monkeypatch: Any) -> None:
     """On torch's device without data, which refuses whatever has to look at values."""
     real, fake = residuals()
+    sent: list[int] = []
     monkeypatch.setattr(batches, "free_bytes", lambda device: room * (real.size + fake.size))
-    rows = draw_schedule((5, 3), 6, 3, None, np.random.default_rng(0)).rows
-    feed = Feed(real, fake, rows, "meta")
-    assert (feed.stored is not None) == whole
+    monkeypatch.setattr(batches, "upload", lambda x, device: sent.append(len(x)) or upload(x, device))
+    rows = draw_batches((5, 3), 6, 3, None, np.random.default_rng(0))[0]
+    batch_of = feed(real, fake, rows, "meta")
+    assert sent == ([3, 5, 3] if whole else [])  # the rows, then both classes
     for step in range(3):
-        batch = feed.batch(step)
+        batch = batch_of(step)
         assert batch.device.type == "meta" and batch.dtype == torch.float32 and batch.shape == (6, 3, 16, 16)
-    assert feed.spreads().shape == (8,) and feed.spreads().device.type == "meta"
 
 
 def test_spreads_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,24 +23,16 @@ class SpectralFingerprint:
     """Mean magnitude and mean phase of the fakes' residuals. It is not an image, so not a ``Detector``.
 
     The supplement gives no formula for Joslin20's similarity; this is the reading of "on magnitude and phase" used
-    here. With X = DFT(R), per channel:
+    here. With X = DFT(R), per channel and without its mean:
 
         s(R) = (NCC(M, |X|) + Re sum(conj(P) X / |X|) / (|P| sqrt(K))) / 2,
 
     M = mean |X_i| and P = mean X_i / |X_i| over the fakes, K the number of frequencies at which X is not zero. Both
-    halves are in [-1, 1], so is s. (The mean of X itself would add nothing: the transform is linear, and by
-    Parseval's theorem its correlation is that of Marra18.) The mean of each channel is left out.
+    halves are in [-1, 1], so is s. (The mean of X itself would add nothing: by Parseval its correlation is Marra18's.)
 
-    Attributes
-    ----------
-    magnitude : Tensor (3, H, W) float32
-        M, zero frequency first, the residuals' units times pixels.
-    phase : Tensor (3, H, W) complex64
-        P; |P| is 1 where all phases agree, about 1 / sqrt(N) where they are random.
-    mu_real, mu_fake : float
-        Mean similarity of each class.
-    denoiser : Denoiser or None
-        The filter whose residuals these are: ``score`` needs it.
+    ``magnitude``, ``phase`` (3, H, W): M, float32, and P, complex64, zero frequency first; |P| is 1 where all phases
+    agree, about 1 / sqrt(N) where they are random. ``mu_real``, ``mu_fake``: mean similarity of each class.
+    ``denoiser``: the filter whose residuals these are; ``score`` needs it.
     """
 
     magnitude: Tensor
@@ -67,13 +59,7 @@ class SpectralFingerprint:
         return self.magnitude.shape[-1]
 
     def rho(self, residuals: Array) -> Tensor:
-        """Similarity of residuals (N, 3, H, W), turned around if need be so that a fake's is higher: (N,).
-
-        Raises
-        ------
-        ValueError
-            If the residuals are of another size than the fingerprint.
-        """
+        """Similarity of residuals (N, 3, H, W), turned around if need be so that a fake's is higher: (N,)."""
         if tuple(residuals.shape[1:]) != tuple(self.magnitude.shape):
             raise ValueError(f"residuals {tuple(residuals.shape[1:])}, fingerprint {tuple(self.magnitude.shape)}")
         parts = [similarity(self.magnitude[None], self.phase[None], *spectrum(x)) for x in chunks(residuals)]
@@ -86,28 +72,17 @@ class SpectralFingerprint:
 
 
 def fit_joslin20(real: Array, fake: Array) -> SpectralFingerprint:
-    """Mean spectrum of the fakes' residuals and the mean training similarity of each class.
+    """Mean spectrum of the fakes' residuals (N, 3, H, W) and the mean training similarity of each class.
 
     As in ``fit_marra18`` a fake is compared with the mean of the others: it would resemble a mean that it is part of.
-
-    Parameters
-    ----------
-    real, fake : (N, 3, H, W)
-        Residuals, any float type, H, W >= 16; N >= 2 each.
-
-    Raises
-    ------
-    ValueError
-        If a class has fewer than two residuals or the shapes differ.
     """
     check_residuals(real, fake)
     shape = tuple(fake.shape[1:])
-    magnitude, phase = torch.zeros(shape), torch.zeros(shape, dtype=torch.complex64)
+    magnitude, phase, s_fake = torch.zeros(shape), torch.zeros(shape, dtype=torch.complex64), []
     for part in chunks(fake):
         size, direction = spectrum(part)
         magnitude += size.sum(0)
         phase += direction.sum(0)
-    s_fake = []
     for part in chunks(fake):
         size, direction = spectrum(part)
         s_fake.append(similarity(magnitude - size, phase - direction, size, direction))
@@ -132,15 +107,7 @@ def spectrum(residuals: Array) -> tuple[Tensor, Tensor]:
 
 
 def similarity(m: Tensor, p: Tensor, size: Tensor, direction: Tensor) -> Tensor:
-    """The mean of the correlation of magnitudes and the agreement of phases, (N,) in [-1, 1].
-
-    Parameters
-    ----------
-    m, p : (N or 1, 3, H, W)
-        Mean magnitude and mean phase, of any scale.
-    size, direction : (N, 3, H, W)
-        Of the residuals, by ``spectrum``.
-    """
+    """Mean of the correlation of magnitudes ``m``, ``size`` and the agreement of phases ``p``, ``direction``, (N,)."""
     by_size = (standardise(m) * standardise(size)).sum(1)
     agreement = (p.conj() * direction).real.flatten(1).sum(1)
     length = p.flatten(1).norm(dim=1) * direction.flatten(1).norm(dim=1)

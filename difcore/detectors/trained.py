@@ -1,10 +1,6 @@
 """Trained comparators: ResNet-50 by the recipe of Wang et al. 2020, Grag21 and ResNet-M, on MONAI's ResNet.
 
 MONAI's ResNet is maintained and needs no torchvision. It takes seconds to import: not before one is built.
-
-The augmentation of Wang et al. 2020, "CNN-generated images are surprisingly easy to spot... for now".
-
-The networks of the trained comparators, and ImageNet weights for those that have the shape of a ResNet-50.
 """
 
 from __future__ import annotations
@@ -27,46 +23,35 @@ from difcore.images.crops import centre_crops, check_classes, through_jpeg
 from difcore.machine.cache import cache_folder, needed_folder
 from difcore.machine.devices import built, channels_last, exact, mixed, to_batch, true_float32, upload
 
-SIGMA = (0.0, 3.0)  # px, of the blur
-QUALITY = (30, 100)  # of the JPEG
-
-
-def augment(image: np.ndarray, crop: int, probability: float, rng: np.random.Generator) -> np.ndarray:
-    """One training view of an image: maybe blurred, maybe compressed, randomly cropped and mirrored.
-
-    In Wang20's order: with ``probability`` a Gaussian blur, sigma ~ U(0, 3) px; with the same probability,
-    independently, JPEG of a quality from 30 to 100; then the crop (so that the grid of the JPEG blocks lies anywhere
-    in it); then a mirror image in half of the cases. Wang20 draw Pillow or OpenCV for the JPEG; here it is Pillow.
-
-    Parameters
-    ----------
-    image : uint8 (H, W, 3)
-    crop : int
-        Side of the view in px, at most H and W.
-    probability : float
-        Wang20 publish models for 0.1 and 0.5.
-
-    Returns
-    -------
-    uint8 (crop, crop, 3)
-    """
-    if rng.random() < probability:
-        sigma = rng.uniform(*SIGMA)
-        image = gaussian_filter(image.astype(np.float32), (sigma, sigma, 0)).round().clip(0, 255).astype(np.uint8)
-    if rng.random() < probability:
-        image = through_jpeg(np.ascontiguousarray(image), int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
-    top, left = (int(rng.integers(side - crop + 1)) for side in image.shape[:2])
-    view = image[top : top + crop, left : left + crop]
-    return view[:, ::-1] if rng.random() < 0.5 else view
-
-
 ARCHITECTURES = ("resnet50", "grag21", "resnet_m")
 # A safetensors copy of torchvision's first ImageNet weights of ResNet-50, in torchvision's names.
 WEIGHTS_URL = "https://huggingface.co/timm/resnet50.tv_in1k/resolve/main/model.safetensors"
+SMALLEST = 32  # px: the networks reduce by 32
+PIXELS_PER_CALL = 2**18  # images scored at a time: 16 of 128 px
+MINUTE = {"resnet50": (100, 64), "grag21": (50, 32), "resnet_m": (400, 64)}  # (steps, crop) in about a minute
+PLATEAUS = 3  # Wang20: 1e-4 is divided by ten at each plateau, and below 1e-6 it ends: at the third
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class WeightsError(RuntimeError):
     """ImageNet weights that are not to be had."""
+
+
+def augment(image: np.ndarray, crop: int, probability: float, rng: np.random.Generator) -> np.ndarray:
+    """One training view (crop, crop, 3) of a uint8 image (H, W, 3), in Wang20's order, who publish .1 and .5.
+
+    With ``probability`` a Gaussian blur, sigma ~ U(0, 3) px; with the same, independently, JPEG of quality 30 to 100;
+    the crop (so that the grid of the JPEG blocks lies anywhere in it); a mirror image in half of the cases.
+    """
+    if rng.random() < probability:
+        sigma = rng.uniform(0.0, 3.0)
+        image = gaussian_filter(image.astype(np.float32), (sigma, sigma, 0)).round().clip(0, 255).astype(np.uint8)
+    if rng.random() < probability:
+        image = through_jpeg(np.ascontiguousarray(image), int(rng.integers(30, 101)))
+    top, left = (int(rng.integers(side - crop + 1)) for side in image.shape[:2])
+    view = image[top : top + crop, left : left + crop]
+    return view[:, ::-1] if rng.random() < 0.5 else view
 
 
 class Head(nn.Linear):
@@ -75,12 +60,6 @@ class Head(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
-
-
-def check_name(name: str) -> None:
-    """Raise ValueError unless ``name`` is one of ``ARCHITECTURES``."""
-    if name not in ARCHITECTURES:
-        raise ValueError(f"unknown classifier {name!r}; choose from {', '.join(ARCHITECTURES)}")
 
 
 def build_classifier(name: str, seed: int = 0) -> nn.Module:
@@ -92,13 +71,9 @@ def build_classifier(name: str, seed: int = 0) -> nn.Module:
     - "resnet_m": the supplement names a ResNet-M and does not define it. This is a ResNet-18 with 36 instead of 64
       channels in its first stage, doubling from there as usual: 3.54 million parameters where the U-Net prior has
       3.70 million. An assumption.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
     """
-    check_name(name)
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown classifier {name!r}; choose from {', '.join(ARCHITECTURES)}")
     return built(partial(unseeded, name), seed)[0]
 
 
@@ -123,13 +98,7 @@ def unseeded(name: str) -> nn.Module:
 
 
 def load_imagenet(model: nn.Module, name: str) -> str:
-    """Put ImageNet weights into all layers but the last; returns the SHA-256 of their file.
-
-    Raises
-    ------
-    WeightsError
-        If the network is not a ResNet-50, the file can be neither found nor downloaded, or holds something else.
-    """
+    """Put ImageNet weights into all layers but the last; the SHA-256 of their file. WeightsError if it cannot be."""
     if name == "resnet_m":
         raise WeightsError("there are no ImageNet weights for resnet_m: train it from scratch (pretrained=False)")
     from safetensors import SafetensorError
@@ -148,15 +117,7 @@ def load_imagenet(model: nn.Module, name: str) -> str:
 
 
 def imagenet_file() -> Path:
-    """The weights' file, downloaded into difcore's cache unless it is there.
-
-    Raises
-    ------
-    WeightsError
-        If the download fails.
-    CacheError
-        If the cache cannot be written.
-    """
+    """The weights' file, downloaded into difcore's cache unless it is there."""
     import pooch
     import requests
 
@@ -174,51 +135,36 @@ def imagenet_file() -> Path:
         ) from error
 
 
-__all__ = ["ARCHITECTURES", "ClassifierDetector", "ClassifierPlan", "build_classifier", "train_classifier"]
-
-SMALLEST = 32  # px: the networks reduce by 32
-PIXELS_PER_CALL = 2**18  # images scored at a time: 16 of 128 px
-MINUTE = {"resnet50": (100, 64), "grag21": (50, 32), "resnet_m": (400, 64)}  # (steps, crop) in about a minute
-PLATEAUS = 3  # Wang20: 1e-4 is divided by ten at each plateau, and below 1e-6 it ends: at the third
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
 @dataclass(frozen=True)
 class ClassifierPlan:
     """All that a training depends on besides the images: Wang20's recipe, its length cut down to small training sets.
 
-    Wang20 train on 720,000 images, starting from ImageNet weights: Adam at 1e-4, batches of 64 views of 224 px, and
-    the learning rate divided by ten when the accuracy on held-out images has not improved for five epochs. Here a
-    "patience" counts evaluations, since an epoch of 128 + 128 images is a few steps, and what is watched is the
-    cross-entropy, since on a few dozen held-out images the accuracy moves in steps of several per cent. The network
-    with the lowest one is kept, as Wang20 keep their best.
+    Wang20 train on 720,000 images from ImageNet weights: Adam at 1e-4, batches of 64 views of 224 px, the learning rate
+    divided by ten when the accuracy on held-out images has not improved for five epochs. Here a "patience" counts
+    evaluations, since an epoch of 128 + 128 images is a few steps, and the cross-entropy is watched, since on a few
+    dozen images the accuracy moves in steps of several per cent. The network with the lowest one is kept.
 
     Attributes
     ----------
     steps : int or None
-        At most this many. None: as many as take about a minute on one thread of a CPU with AMX, in bfloat16
-        (``MINUTE``). That is little for a ResNet-50 with random weights.
+        At most this many. None: about a minute on one thread of a CPU with AMX, in bfloat16 (``MINUTE``): little for a
+        ResNet-50 with random weights.
     batch : int
         Views per step, half of them real.
     learning_rate : float
         Adam's at the start. Wang20's 1e-4 is for ImageNet weights.
     crop : int or None
-        Side of the random views, px (whole images, if these are smaller). None: 64, for Grag21 32, since it works at
-        four times the resolution of the others. Images are scored whole.
+        Side of the random views, px. None: 64, for Grag21 32, which works at four times the others' resolution.
     augment : float
-        Probability of a blur, and of a JPEG compression, see ``difcore.detectors.trained``.
+        Probability of a blur, and of a JPEG compression (``augment``).
     held_out : float
-        Share of the training images of each class that decides when to stop (at least one image); they are never
-        trained on.
-    evaluate_every : int
-        Steps from one look at the held-out images to the next.
-    patience : int
-        Evaluations without improvement until the learning rate falls; the third time the training ends.
+        Share of the training images of each class that decides when to stop (at least one); never trained on.
+    evaluate_every, patience : int
+        Steps between looks at the held-out images; looks without improvement until the learning rate falls.
     pretrained : bool
-        Start from ImageNet weights, downloaded once: needs a network. Else from random ones.
+        Start from ImageNet weights, downloaded once. Else from random ones.
     bfloat16 : bool
-        Train and score in bfloat16: several times faster on GPUs and on CPUs with AMX.
+        Train and score in bfloat16.
     seed : int
     """
 
@@ -249,19 +195,10 @@ class ClassifierPlan:
 
 @dataclass(frozen=True)
 class ClassifierDetector:
-    """A trained network. Its score is the logit of "generated", so the decision is at 0.
+    """A trained network: its score is the logit of "generated", so the decision is at 0.
 
-    Attributes
-    ----------
-    method : str
-        One of ``ARCHITECTURES``.
-    model : nn.Module
-        In eval mode: normalised images (B, 3, H, W) to logits (B, 1).
-    crop : int
-        Side of the centre crop that it scores, px: the size of the images it was trained on (in views of them).
-    bfloat16 : bool
-    metadata : mapping
-        Plan, counts, steps taken, and the held-out loss and accuracy of each evaluation.
+    ``model``, in eval mode, maps normalised images (B, 3, H, W) to logits (B, 1); ``crop`` is the side of the centre
+    crop that it scores; ``metadata``: plan, counts, steps, held-out loss and accuracy of each evaluation.
     """
 
     method: str
@@ -275,13 +212,7 @@ class ClassifierDetector:
         return 0.0
 
     def score(self, images: np.ndarray) -> np.ndarray:
-        """Logit of each uint8 image (N, H, W, 3), (N,) float64.
-
-        Raises
-        ------
-        ValueError
-            Unless ``images`` is uint8 (N >= 1, H, W, 3) with sides of at least ``crop``.
-        """
+        """Logit of each uint8 image (N >= 1, H, W, 3), (N,) float64."""
         images = centre_crops(images, self.crop)
         if not len(images):
             raise ValueError("no images to score")
@@ -297,34 +228,19 @@ def train_classifier(
     device: str = "cpu",
     progress: bool = False,
 ) -> ClassifierDetector:
-    """Train one of ``ARCHITECTURES`` to tell ``fake`` from ``real`` by binary cross-entropy.
+    """Train one of ``ARCHITECTURES`` to tell ``fake`` from ``real``, uint8 (N >= 2, H, W, 3), by cross-entropy.
 
-    Parameters
-    ----------
-    real, fake : uint8 (N, H, W, 3)
-        N >= 2 of each, one size.
-
-    Returns
-    -------
-    ClassifierDetector
-
-    Raises
-    ------
-    ValueError
-        An unknown method, misshapen images, fewer than two of a class, images below 32 px.
-    WeightsError
-        If ``plan.pretrained`` and the weights cannot be had.
+    ValueError for an unknown method, misshapen images, too few or too small; WeightsError for ``plan.pretrained``
+    without weights.
     """
     check_classes(real, fake)
-    check_name(method)
     size = min(real.shape[1:3])
     if size < SMALLEST:
         raise ValueError(f"classifiers need images of at least {SMALLEST} px, got {size}")
+    model = build_classifier(method, plan.seed)
     plan = plan.resolved(method)
     assert plan.steps is not None and plan.crop is not None
-    view = min(plan.crop, size)
-    rng = np.random.default_rng(plan.seed)
-    model = build_classifier(method, plan.seed)
+    view, rng = min(plan.crop, size), np.random.default_rng(plan.seed)
     origin = {"weights_sha256": load_imagenet(model, method)} if plan.pretrained else {}
     model = channels_last(model, device).train()
     parts = [hold_out(centre_crops(x, size), plan.held_out, rng) for x in (real, fake)]

@@ -1,7 +1,4 @@
-"""The periodic grid in a pattern, as up-sampling leaves it: its share, and the pattern's parts with and without it.
-
-Correlation of residuals with fingerprints, and the threshold-free decision. Pure tensors in, pure tensors out.
-"""
+"""Correlation of residuals with fingerprints, the threshold-free decision, and the grid in a pattern."""
 
 from __future__ import annotations
 
@@ -19,10 +16,7 @@ FLAT = 1e-6  # a spread below this part of a sample's length is rounding: the sa
 
 
 def standardise(x: Array) -> Tensor:
-    """Each sample flattened, made mean-free and of unit length: (N, ...) to (N, D) float32.
-
-    A constant sample has no direction and becomes all zeros, so that it correlates with nothing.
-    """
+    """Each sample flattened, made mean-free and of unit length, (N, ...) to (N, D) float32; zeros if it is constant."""
     flat = as_tensor(x).flatten(1).float()
     constant = FLAT * flat.norm(dim=1, keepdim=True)
     flat = flat - flat.mean(1, keepdim=True)
@@ -56,13 +50,7 @@ def chunks(x: Array) -> Iterator[Array]:
 
 
 def centres(rho: Array, fake: Array) -> tuple[float, float]:
-    """(mu_real, mu_fake): mean correlation of each class. ``fake`` is boolean, same length as ``rho``.
-
-    Raises
-    ------
-    ValueError
-        If a class is empty.
-    """
+    """(mu_real, mu_fake): mean correlation of each class; ``fake`` is boolean. ValueError if a class is empty."""
     rho, fake = torch.as_tensor(rho).float(), torch.as_tensor(fake).bool()
     if bool(fake.all()) or not bool(fake.any()):
         raise ValueError("both real and fake correlations are needed to find the two centres")
@@ -76,21 +64,12 @@ def nearest_centre(rho: Array, mu_real: float, mu_fake: float) -> Tensor:
 
 
 def leave_one_out_decisions(rho: Array, fake: Array) -> Tensor:
-    """Nearest-centre decisions with both centres refitted, for each image, on all the other images.
-
-    Raises
-    ------
-    ValueError
-        If a class has fewer than two images.
-    """
+    """Nearest-centre decisions with both centres refitted, for each image, on the others; at least two of a class."""
     rho, fake = torch.as_tensor(rho).double(), torch.as_tensor(fake).bool()
     if min(int(fake.sum()), int((~fake).sum())) < 2:
         raise ValueError("leave-one-out needs at least two images of each class")
-    out = torch.empty_like(fake)
-    for k in range(len(rho)):
-        keep = torch.arange(len(rho)) != k
-        out[k] = nearest_centre(rho[k], *centres(rho[keep], fake[keep]))
-    return out
+    others = ~torch.eye(len(rho), dtype=torch.bool)
+    return torch.stack([nearest_centre(rho[k], *centres(rho[o], fake[o])) for k, o in enumerate(others)])
 
 
 def cross_detection(patterns: Array, real: Sequence[Array], fake: Sequence[Array]) -> tuple[list[Tensor], list[Tensor]]:
@@ -107,18 +86,12 @@ def cross_detection(patterns: Array, real: Sequence[Array], fake: Sequence[Array
         Row g of element t: rho of fingerprint g with the reals (fakes) of test set t. Sets that are the same object
         are correlated once.
     """
-    done: dict[int, Tensor] = {}
-
-    def rho(residuals: Array) -> Tensor:
-        if id(residuals) not in done:
-            done[id(residuals)] = ncc(patterns, residuals)
-        return done[id(residuals)]
-
-    return [rho(r) for r in real], [rho(f) for f in fake]
+    done = {id(residuals): ncc(patterns, residuals) for residuals in {id(x): x for x in (*real, *fake)}.values()}
+    return [done[id(x)] for x in real], [done[id(x)] for x in fake]
 
 
 def grid_share(pattern: np.ndarray, period: int) -> float:
-    """Share in [0, 1] of the mean-free energy of ``pattern`` (3, H, W) that a grid of ``period`` px explains.
+    """Share of the energy of ``pattern`` (C, H, W) that a grid of ``period`` px explains.
 
     By Parseval: the energy of the pattern averaged over all its period x period cells, over the whole energy. White
     noise gives about period^2 / (H W), a perfect grid 1.
@@ -127,9 +100,8 @@ def grid_share(pattern: np.ndarray, period: int) -> float:
     channels, height, width = x.shape
     rows, columns = height // period, width // period
     cells = x[:, : rows * period, : columns * period].reshape(channels, rows, period, columns, period)
-    cell = cells.mean((1, 3))
     whole = float((cells**2).mean())
-    return float((cell**2).mean() / whole) if whole > 0 else 0.0
+    return float((cells.mean((1, 3)) ** 2).mean() / whole) if whole > 0 else 0.0
 
 
 def lattice_shares(residuals: np.ndarray) -> np.ndarray:
@@ -142,11 +114,6 @@ def periodic_part(x: Tensor, period: int) -> Tensor:
 
     G(y, x) = mean of X(y', x') over y' = y, x' = x (mod period): the orthogonal projection onto the patterns of that
     period, so X - G is what no grid of that period explains. Sides need not be multiples of it.
-
-    Raises
-    ------
-    ValueError
-        If ``period`` is below 1 or above a side.
     """
     height, width = x.shape[-2:]
     if not 1 <= period <= min(height, width):

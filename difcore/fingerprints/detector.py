@@ -227,17 +227,10 @@ class Detector:
         jpeg: int | None = None,
         progress: bool = False,
     ) -> Evaluation:
-        """Detection on two classes by its own centres.
+        """Detection on two classes by its own centres, images re-encoded as JPEG of quality ``jpeg`` if one is given.
 
         Images that it was fitted to, and those that its null is of, whatever file they are in, are not counted: they
-        are among the skipped.
-
-        Parameters
-        ----------
-        denoiser : Denoiser or None
-            Another filter than its own, at your own risk.
-        jpeg : int or None
-            Re-encode all images as JPEG of this quality.
+        are among the skipped. ``denoiser``: another filter than its own, at your own risk.
 
         Raises
         ------
@@ -312,11 +305,10 @@ class Detector:
 
     @classmethod
     def from_official(cls, path: Path | str, name: str | None = None) -> Detector:
-        """Read a published ``chk_0.pt``: pattern, and centres from the training correlations it logs.
+        """Read a published ``chk_0.pt``, of which nothing is executed; by default it is called like its folder.
 
         The file is a dict with "Fingerprint" (1, 3, H, W) and, per step, lists "Train Real" and "Train Fake" of mean
         correlations; the centres are the means of their last 20 entries, as the official evaluation takes them.
-        Nothing in the file is executed (``weights_only=True``). ``name``: the generator's; by default the folder's.
 
         Raises
         ------
@@ -360,14 +352,8 @@ class Detector:
 class Evaluation:
     """How a detector does on two classes.
 
-    Attributes
-    ----------
-    detection : Detection
-        By its own centres.
-    rho, lattices : dict of "real", "fake" to ndarray (N,)
-        Correlations, and the share of each residual that a lattice of 2 px explains (``verdicts.judge``).
-    skipped : tuple of Skipped
-        Also what is not counted: what it was fitted to (``IN_TRAINING``), what its null is of (``IN_NULL``).
+    ``detection``: by its own centres. ``rho``, ``lattices``: correlations of "real" and "fake", and the share of each
+    residual that a lattice of 2 px explains. ``skipped``: also what is not counted, ``IN_TRAINING`` or ``IN_NULL``.
     """
 
     detection: Detection
@@ -400,13 +386,7 @@ class Bank:
     """Several detectors of one crop, asked about the same images behind one filter.
 
     Those without a name are called by their place; the authors' get the shipped null where the filter is the one that
-    it was measured with.
-
-    Parameters
-    ----------
-    detectors : sequence of Detector
-    denoiser : Denoiser or None
-        None: that of the detectors, see ``filter_for``. Detectors fitted with another one apply to no image.
+    it was measured with. ``denoiser`` None: as ``filter_for``. Detectors fitted with another one apply to no image.
 
     Raises
     ------
@@ -486,11 +466,6 @@ class Bank:
             image, fingerprint, rho; z, standard deviations above reals; p, the probability that a real correlates as
             much, and p_holm, corrected for the number of detectors; nearest_centre, the paper's decision; verdict:
             "generated", "no match" (which does not mean real), "undecided" or "not applicable"; reason.
-
-        Raises
-        ------
-        FolderError, ImageError, ValueError
-            No usable image; a rate that is not between 0 and 1.
         """
         return self.judge(images, false_alarm, jpeg, progress).table
 
@@ -499,22 +474,18 @@ class Bank:
     ) -> Judged:
         """``decide``, with the residuals and what was skipped."""
         residuals = residuals_of(images, self.filter(), self.crop, jpeg, progress=progress)
-        known = {d.name: d for d in self.detectors}
-        array = images if isinstance(images, np.ndarray) else None
-        conditions = [
-            condition_of(Path(name) if array is None else array[int(name)], self.crop) for name in residuals.names
-        ]
-        unfit = {name: reason for name, d in known.items() if (reason := self.why_unfit(d, jpeg))}
+        known, unfit = {d.name: d for d in self.detectors}, {}
+        for name, detector in known.items():
+            if not detector.fitted_with(self.filter()):
+                unfit[name] = f"fitted with filter {detector.metadata.get('denoiser')}"
+            elif (fitted := detector.metadata.get("jpeg")) not in (None, jpeg):
+                unfit[name] = f"fitted on JPEG q{fitted}: give --jpeg {fitted}"
+        pixels = images if isinstance(images, np.ndarray) else None
+        sources = [Path(name) if pixels is None else pixels[int(name)] for name in residuals.names]
+        conditions = [condition_of(source, self.crop) for source in sources]
         rho, lattices = self.rho(residuals), lattice_shares(residuals.values)
         table = judge(known, rho, residuals.names, conditions, false_alarm, unfit, jpeg is not None, lattices)
         return Judged(table, residuals)
-
-    def why_unfit(self, detector: Detector, jpeg: int | None) -> str:
-        """Why a detector says nothing of residuals of the filter in use and this encoding; empty if it does."""
-        if not detector.fitted_with(self.filter()):
-            return f"fitted with filter {detector.metadata.get('denoiser')}"
-        fitted = detector.metadata.get("jpeg")
-        return "" if fitted in (None, jpeg) else f"fitted on JPEG q{fitted}: give --jpeg {fitted}"
 
     def warnings(self, false_alarm: float, jpeg: int | None = None, labels: Sequence[object] = ()) -> list[str]:
         """Where residuals are of another kind than detectors were fitted to, or nulls rest on little.
@@ -525,7 +496,8 @@ class Bank:
         known = dict(zip(labels or [d.name for d in self.detectors], self.detectors, strict=True))
         for label, detector in known.items():
             facts = detector.metadata
-            if facts.get("denoiser_sha256") == used.twin != "":
+            fitted, encoding = facts.get("denoiser_sha256"), facts.get("jpeg")
+            if fitted == used.twin != "":
                 found.append(
                     f"{label} was fitted in another precision than it is used in here: correlations differ by rounding"
                 )
@@ -534,11 +506,11 @@ class Bank:
                     f"{label} was fitted on residuals of another denoiser ({facts.get('denoiser')}) than the one used "
                     f"here ({used.name}): its correlations and its decision need not hold; see --denoiser"
                 )
-            if facts.get("jpeg") not in (None, jpeg):
+            if encoding not in (None, jpeg):
                 taken = f"as JPEG of quality {jpeg}" if jpeg else "as they are"
                 found.append(
-                    f"{label} was fitted on images re-encoded as JPEG of quality {facts['jpeg']}, these are taken "
-                    f"{taken}; see --jpeg"
+                    f"{label} was fitted on images re-encoded as JPEG of quality {encoding}, these are taken {taken}; "
+                    "see --jpeg"
                 )
         return found + null_warnings(known, false_alarm)
 
@@ -556,32 +528,21 @@ def read_named(paths: Sequence[Path]) -> dict[Path, Detector]:
 def filter_for(
     detectors: Sequence[Detector], name: str | Path | None = None, device: str = "cpu", bfloat16: bool | None = None
 ) -> Denoiser:
-    """The residual filter called ``name`` with the limit and the precision that the detectors were fitted with.
+    """The residual filter called ``name``, with the limit and the precision that the detectors were fitted with.
 
-    Parameters
-    ----------
-    name : str, path or None
-        None: the one that the first of them records, if it is shipped; else the default one, or the one for the
-        authors' if all are theirs.
-    bfloat16 : bool or None
-        The precision, whatever they say; None: theirs.
-
-    It is recognised by its hash, ``denoiser_sha256`` in the metadata; files from before the limit was recorded are
-    tried with it and without. If no hash is of this filter: in float32, limited to ``LIMIT``.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As ``load_denoiser``.
+    ``name`` None: the one that the first of them records, if it is shipped; else the default one, or the one for the
+    authors' if all are theirs. ``bfloat16``: the precision, whatever they say; None: theirs. A filter is known by its
+    hash; files from before the limit was recorded are tried with it and without. If none is known: in float32, limited
+    to ``LIMIT``. Errors: as ``load_denoiser``.
     """
     name = name or filter_name(detectors)
     hashes = {d.metadata.get("denoiser_sha256") for d in detectors}
     limits = dict.fromkeys([LIMIT, None, *(d.metadata.get("limit") for d in detectors)])
     found = [load_denoiser(name, device, bool(bfloat16), limit) for limit in limits]
-    best = next((f for f in found if f.hash in hashes), None) or next((f for f in found if f.twin in hashes), found[0])
-    if bfloat16 is None and best.hash not in hashes and best.twin in hashes:
-        return load_denoiser(name, device, True, best.limit)
-    return best
+    same, twins = ([f for f in found if digest(f) in hashes] for digest in (lambda f: f.hash, lambda f: f.twin))
+    if not same and twins and bfloat16 is None:
+        return load_denoiser(name, device, True, twins[0].limit)
+    return [*same, *twins, *found][0]
 
 
 def filter_name(detectors: Sequence[Detector]) -> str:

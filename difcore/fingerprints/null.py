@@ -1,8 +1,4 @@
-"""How real images correlate with a fingerprint, and how likely a real one is to correlate more: the null.
-
-The correlations of reals that the fingerprint was not fitted to say how far chance goes. Below the largest of them the
-probability of a false alarm is counted; beyond, a tail carries it on, as far as their number allows.
-"""
+"""How real images correlate with a fingerprint, and how likely a real one is to correlate more: the null."""
 
 from __future__ import annotations
 
@@ -24,10 +20,7 @@ BEYOND = 100  # the tail is believed down to 1 / (BEYOND (n + 1)), not further
 class Reals:
     """Correlations of one kind of real images with a fingerprint that was not fitted to them.
 
-    Attributes
-    ----------
-    rho : tuple of float
-        Ascending; at least two different ones.
+    ``rho``: ascending; at least two different ones.
     """
 
     rho: tuple[float, ...]
@@ -40,18 +33,21 @@ class Reals:
 
     @property
     def n(self) -> int:
-        """How many."""
         return len(self.rho)
 
     @property
     def mean(self) -> float:
-        """mu_null."""
         return float(np.mean(self.rho))
 
     @property
     def sigma(self) -> float:
         """Standard deviation, with n - 1."""
         return float(np.std(self.rho, ddof=1))
+
+    @property
+    def smallest(self) -> float:
+        """The least probability that this many reals can vouch for."""
+        return 1 / (BEYOND * (self.n + 1))
 
     def z(self, rho: ArrayLike) -> Floats:
         """(rho - mean) / sigma."""
@@ -80,14 +76,8 @@ class Reals:
             shape, scale = pareto_tail(known[-k:] - start)
             shape += 1 / k
             beyond = (k + 1) / (n + 1) * (1 + shape * np.maximum(x - start, 0) / scale) ** (-1 / shape)
-            counted = (1 + n - np.searchsorted(known, x, "left")) / (n + 1)
-            p = np.where(x > start, beyond, counted)
+            p = np.where(x > start, beyond, (1 + n - np.searchsorted(known, x, "left")) / (n + 1))
         return np.asarray(np.clip(p, self.smallest, 1.0))
-
-    @property
-    def smallest(self) -> float:
-        """The least probability that this many reals can vouch for."""
-        return 1 / (BEYOND * (self.n + 1))
 
 
 def pareto_tail(excess: Floats) -> tuple[float, float]:
@@ -95,9 +85,8 @@ def pareto_tail(excess: Floats) -> tuple[float, float]:
 
     ``excess`` is ascending and not negative. The shape is held to [0, ``HEAVIEST``]; the mean is kept.
     """
-    count = len(excess)
-    mean = float(excess.mean())
-    weighted = float((excess * (1 - (np.arange(1, count + 1) - 0.35) / count)).mean())
+    mean, ranks = float(excess.mean()), np.arange(1, len(excess) + 1)
+    weighted = float((excess * (1 - (ranks - 0.35) / len(excess))).mean())
     shape = 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else HEAVIEST
     shape = min(max(shape, 0.0), HEAVIEST)
     return shape, max(mean * (1 - shape), float(np.finfo(np.float32).tiny))
@@ -108,10 +97,6 @@ class Null:
     """What a fingerprint's correlation with real images is like: one or several kinds of them, by name.
 
     An image may be of any kind, so the least favourable one counts: the lowest z, the highest p.
-
-    Attributes
-    ----------
-    kinds : mapping of str to Reals
     """
 
     kinds: Mapping[str, Reals]
@@ -122,7 +107,6 @@ class Null:
 
     @property
     def n(self) -> int:
-        """Reals of all kinds."""
         return sum(reals.n for reals in self.kinds.values())
 
     @property
@@ -153,27 +137,11 @@ class Null:
 
 
 def null_of(rho: Mapping[str, ArrayLike]) -> Null | None:
-    """The null of correlations of real images by kind; kinds without two different values are left out.
+    """The null of correlations by kind of real images, None without two different values of any kind.
 
-    Correlations of exactly 0 are those of constant images, which say nothing, and are left out too.
+    Correlations of exactly 0 are those of constant images, which say nothing, and are left out.
     """
-    kinds = {}
-    for kind, values in rho.items():
-        known = np.asarray(values, np.float64).ravel()
-        known = known[np.isfinite(known) & (known != 0)]
-        if len(np.unique(known)) >= 2:
-            kinds[kind] = Reals(tuple(known))
+    known = {kind: np.asarray(values, np.float64).ravel() for kind, values in rho.items()}
+    known = {kind: values[np.isfinite(values) & (values != 0)] for kind, values in known.items()}
+    kinds = {kind: Reals(tuple(values)) for kind, values in known.items() if len(np.unique(values)) >= 2}
     return Null(kinds) if kinds else None
-
-
-def holm(p: ArrayLike) -> Floats:
-    """Holm's adjusted probabilities of a family of tests, (K,): each may be compared with the family's error rate.
-
-    In ascending order p'_(i) = max_{j <= i} min(1, (K - j + 1) p_(j)). Valid however the tests depend on each other.
-    """
-    values = np.asarray(p, np.float64)
-    order = np.argsort(values, kind="stable")
-    steps = np.minimum(1.0, np.arange(len(values), 0, -1) * values[order])
-    out = np.empty_like(values)
-    out[order] = np.maximum.accumulate(steps)
-    return out

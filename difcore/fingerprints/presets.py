@@ -12,21 +12,8 @@ from difcore.residuals.denoisers import LIMIT
 
 @dataclass(frozen=True)
 class Preset:
-    """What a mode sets.
-
-    Attributes
-    ----------
-    margin : float
-        m of DIF's loss.
-    mean : bool
-        F_DnCNN is the plain mean residual of the filter's training images (``residuals.bias``), not its profile.
-    limit : float or None
-        Of the residuals of published fingerprints and of people's own images; None: none, whatever is asked for.
-    fits : int
-        At most so many fits, where one does not set out.
-    n_train : int or None
-        N_S, training images of each class, where the data have as many; None: as asked for.
-    """
+    """What a mode sets: m of DIF's loss; whether F_DnCNN is the plain mean residual, not its profile; the limit of
+    residuals; the most fits where one does not set out; N_S where the data have as many (None: as asked for)."""
 
     margin: float
     mean: bool
@@ -50,13 +37,7 @@ MODES = {
 
 
 def preset(mode: str) -> Preset:
-    """A mode's settings.
-
-    Raises
-    ------
-    ValueError
-        If there is no such mode.
-    """
+    """A mode's settings; ValueError if there is no such mode."""
     if mode not in MODES:
         raise ValueError(f"the mode is {' or '.join(map(repr, MODES))}, not {mode!r}")
     return MODES[mode]

@@ -1,4 +1,7 @@
-"""Image priors g_theta: the networks whose output becomes the fingerprint (supplement A.3, A.4, Tab. B)."""
+"""Image priors g_theta: the networks whose output becomes the fingerprint (supplement A.3, A.4, Tab. B).
+
+All map noise (B, 16, H, W), H and W multiples of 16, to an image (B, 3, H, W) in (-1, 1).
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,7 @@ def up(channels: int) -> nn.Sequential:
 class UNet(nn.Module):
     """The U-Net of Tab. B: four blocks down, a 256-channel middle block, four up with skips, 1x1 conv and tanh.
 
-    Maps noise (B, 16, H, W), H and W multiples of 16, to an image (B, 3, H, W) in (-1, 1).
-
-    Parameters
-    ----------
-    kernel : int
-        Side of the blocks' convolutions. 1 makes the U1-Net: no padding is left, so no boundary artefacts, and those
-        of up-sampling alone remain (supplement A.4).
+    ``kernel`` 1 makes the U1-Net: no padding, so no boundary artefacts; those of up-sampling remain (A.4).
     """
 
     def __init__(self, kernel: int = 3) -> None:
@@ -70,12 +67,8 @@ class U1Net(UNet):
 class DNet(nn.Module):
     """The U-Net's decoder alone: no encoder, so no skips and half the input channels of each block (A.4).
 
-    A.4 does not say what a decoder without an encoder is fed with. Here it is the same noise as the other priors get,
-    of which every sixteenth pixel in each direction is kept (independent values, so that choice is as good as any
-    other), and one block that widens its 16 channels to the 256 that the decoder expects: the U-Net's middle block
-    with another input width.
-
-    Maps noise (B, 16, H, W), H and W multiples of 16, to an image (B, 3, H, W) in (-1, 1).
+    A.4 does not say what it is fed with. Here: the noise of the other priors, of which every sixteenth pixel in each
+    direction is kept (independent values), and one block that widens its 16 channels to the decoder's 256.
     """
 
     def __init__(self) -> None:
@@ -97,8 +90,6 @@ class CNet(nn.Module):
 
     A.4 gives no widths. These are the U-Net's encoder and middle, then its decoder without the skips' halves: the
     same number of convolutions. At 256 channels and full size a step costs many times the U-Net's.
-
-    Maps noise (B, 16, H, W) to an image (B, 3, H, W) in (-1, 1).
     """
 
     def __init__(self) -> None:
@@ -116,13 +107,7 @@ PRIORS: dict[str, type[nn.Module]] = {"unet": UNet, "u1net": U1Net, "dnet": DNet
 
 
 def build_prior(name: str = "unet") -> nn.Module:
-    """The prior called ``name``.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
+    """The prior called ``name``; ValueError if there is none."""
     if name not in PRIORS:
         raise ValueError(f"unknown prior {name!r}; choose from {', '.join(PRIORS)}")
     return PRIORS[name]()

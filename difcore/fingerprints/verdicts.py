@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from difcore.fingerprints.correlation import nearest_centre
-from difcore.fingerprints.null import FEW, Null, holm
+from difcore.fingerprints.null import FEW, Null
 from difcore.images.crops import read_crop, sha256_pixels
 from difcore.images.decoding import open_image
 from difcore.images.headers import header_facts
+from difcore.stats import holm
 
 if TYPE_CHECKING:
     from difcore.fingerprints.detector import Detector

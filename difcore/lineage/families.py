@@ -1,21 +1,20 @@
 """From cross-detection to a family tree: which models are kin, with what confidence.
 
-Cross-detection asks whether fingerprint i finds model j's images among real ones. That shows kinship only if models
-that are no kin have nothing in common; what all of them lack beside photographs (a camera's mosaic, say) breaks it.
-So here the background may be other images than reals: those of all the models together. From the scores rho_i(x):
+Cross-detection shows kinship only if models that are no kin have nothing in common; what all of them lack beside
+photographs (a camera's mosaic, say) breaks it. So the background may be other images than reals: those of all the
+models together. From the scores rho_i(x):
 
 - Does i detect j at all? AUC of j's images against the background, its interval at a level that holds for all pairs
-  at once (Bonferroni). It has to exclude 50 %. A descendant that kept less than half of i's fingerprint is beyond the
-  midpoint of two centres, and an accuracy would miss it; the AUC has no threshold.
+  at once (Bonferroni); it has to exclude 50 %. A descendant that kept less than half of i's fingerprint is beyond the
+  midpoint of two centres, and an accuracy would miss it.
 - How much of i is in j? The share s_ij = (mean rho_i of j's images - of the background) / (the same for i's own):
   1 if j's images carry i's fingerprint in full, 0 if no more than the background.
 - Kinship k_ij = sqrt(s_ij s_ji), symmetric. If v_i is what model i adds to the mean residual and its fingerprint points
   along v_i, then s_ij = <v_i, v_j> / |v_i|^2, and k_ij is the cosine between v_i and v_j.
 
 Two children of one parent, v + d and v + d', are farther from each other than from the parent, so a parent is a
-child's nearest kin, and siblings hang together through it. What remains, s_ij / s_ji = |v_j|^2 / |v_i|^2, tells which
-of two has the stronger fingerprint. That is the asymmetry; whether it tells the parent is for measurement to say
-(``direction_share``), and edges have a direction only where the first ancestors are known.
+child's nearest kin. What remains, s_ij / s_ji = |v_j|^2 / |v_i|^2, tells which of two has the stronger fingerprint;
+edges have a direction only where the first ancestors are known.
 """
 
 from __future__ import annotations
@@ -37,15 +36,8 @@ LEAST = 0.5  # kinship of a link where no ancestor is known: s = 1/2 is as near 
 class Evidence:
     """What trees are built from, for G models; entry [i, j]: fingerprint i on images of model j.
 
-    Attributes
-    ----------
-    names : tuple of str
-    auc, low : ndarray (G, G)
-        AUC, and the low end of its interval at 95 % for all pairs at once.
-    share : ndarray (G, G)
-        s_ij.
-    draws : ndarray (B, G, G)
-        s_ij of B bootstrap samples of the test images.
+    ``auc``, ``low`` (G, G): AUC, and the low end of its interval at 95 % for all pairs at once. ``share`` (G, G): s_ij.
+    ``draws`` (B, G, G): s_ij of B bootstrap samples of the test images.
     """
 
     names: tuple[str, ...]
@@ -54,10 +46,6 @@ class Evidence:
     share: np.ndarray
     draws: np.ndarray
 
-    def detected(self) -> np.ndarray:
-        """(G, G) bool: i detects j (i != j) above chance."""
-        return (self.low > 0.5) & ~np.eye(len(self.names), dtype=bool)
-
 
 def evidence(
     names: Sequence[str],
@@ -65,7 +53,6 @@ def evidence(
     fake: Sequence[np.ndarray],
     draws: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
     owners: np.ndarray | None = None,
 ) -> Evidence:
     """AUC, shares, and the shares of bootstrap samples of the test images.
@@ -82,7 +69,7 @@ def evidence(
     """
     rng, size = np.random.default_rng(seed), len(names)
     gaps, areas, low = np.empty((draws + 1, size, size)), np.empty((size, size)), np.zeros((size, size))
-    level = 1 - (1 - confidence) / max(1, size * (size - 1))
+    level = 1 - (1 - 0.95) / max(1, size * (size - 1))
     for j, (ground, found) in enumerate(zip(background, fake, strict=True)):
         for i in range(size):
             others = ground[i] if owners is None else ground[i][(owners != i) & (owners != j)]
@@ -109,8 +96,7 @@ def kinship(share: np.ndarray) -> np.ndarray:
 
 def nearest_ancestor(kin: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Row index of the largest allowed entry of each column of ``kin`` (..., G, G); -1 where none is allowed."""
-    masked = np.where(allowed, kin, -np.inf)
-    return np.where(allowed.any(0), masked.argmax(-2), -1)
+    return np.where(allowed.any(0), np.where(allowed, kin, -np.inf).argmax(-2), -1)
 
 
 def forest(kin: np.ndarray, allowed: np.ndarray) -> set[tuple[int, int]]:
@@ -136,11 +122,11 @@ def family(found: Evidence, founders: Sequence[str] = (), least: float = LEAST) 
         bootstrap samples whose tree has the edge; forward: share of them with s(parent, child) > s(child, parent);
         directed.
     """
-    kin, kin_draws, detects = kinship(found.share), kinship(found.draws), found.detected()
+    kin, kin_draws = kinship(found.share), kinship(found.draws)
+    detects = (found.low > 0.5) & ~np.eye(len(found.names), dtype=bool)  # i detects j above chance
     if founders:
         allowed = detects & np.isin(found.names, founders)[:, None] & ~np.isin(found.names, founders)[None]
-        parents = nearest_ancestor(kin, allowed)
-        edges = [(int(i), j) for j, i in enumerate(parents) if i >= 0]
+        edges = [(int(i), j) for j, i in enumerate(nearest_ancestor(kin, allowed)) if i >= 0]
         chosen = nearest_ancestor(kin_draws, allowed)
         confidence = [float((chosen[:, j] == i).mean()) for i, j in edges]
     else:
@@ -150,14 +136,11 @@ def family(found: Evidence, founders: Sequence[str] = (), least: float = LEAST) 
         confidence = [float(np.mean([edge in drawn for drawn in forests])) for edge in edges]
     rows = []
     for (i, j), sure in zip(edges, confidence, strict=True):
-        low, high = np.percentile(kin_draws[:, i, j], [2.5, 97.5])
+        interval = np.percentile(kin_draws[:, i, j], [2.5, 97.5])
+        forward = float((found.draws[:, i, j] > found.draws[:, j, i]).mean())
         rows.append(
-            {
-                "parent": found.names[i], "child": found.names[j], "kinship": kin[i, j], "kinship_low": low,
-                "kinship_high": high, "share": found.share[i, j], "back": found.share[j, i],
-                "auc": found.auc[i, j], "confidence": sure,
-                "forward": float((found.draws[:, i, j] > found.draws[:, j, i]).mean()), "directed": bool(founders),
-            }
+            (found.names[i], found.names[j], kin[i, j], *interval, found.share[i, j], found.share[j, i],
+             found.auc[i, j], sure, forward, bool(founders))
         )  # fmt: skip
     columns = ["parent", "child", "kinship", "kinship_low", "kinship_high", "share", "back", "auc", "confidence",
                "forward", "directed"]  # fmt: skip
@@ -191,13 +174,7 @@ def edge_scores(found: Iterable[Pair], true: Iterable[Pair], directed: bool = Tr
 
 
 def first_ancestors(parents: Mapping[str, str]) -> dict[str, str]:
-    """Child to first ancestor, from child to parent.
-
-    Raises
-    ------
-    ValueError
-        If somebody is their own ancestor.
-    """
+    """Child to first ancestor, from child to parent; ValueError if somebody is their own ancestor."""
     found = {}
     for child in parents:
         seen, at = {child}, child

@@ -11,47 +11,30 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata, spearmanr
 
 
-def square(matrix: ArrayLike) -> np.ndarray:
-    """``matrix`` as float64 (G, G).
-
-    Raises
-    ------
-    ValueError
-        If it is not square.
-    """
+def square(matrix: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """``matrix`` as float64 (G, G), and where it is off its diagonal; ValueError if it is not square."""
     values = np.asarray(matrix, np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
         raise ValueError(f"expected a square matrix, got {values.shape}")
-    return values
+    return values, ~np.eye(len(values), dtype=bool)
 
 
 def parts(matrix: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """((M + M') / 2, (M - M') / 2): what two models have in common, and what one finds in the other and not back."""
-    values = square(matrix)
+    values = square(matrix)[0]
     halves = ((values + values.T) / 2, (values - values.T) / 2)
     symmetric, asymmetric = (pd.DataFrame(half, matrix.index, matrix.columns) for half in halves)
     return symmetric, asymmetric
 
 
 def block_means(matrix: pd.DataFrame, groups: Sequence[str], keep: Sequence[bool] | None = None) -> pd.DataFrame:
-    """Mean entry for each pair of groups; the matrix's own diagonal is left out (a model on its own images).
+    """Mean entry for each pair of groups, the diagonal (a model on its own images) left out; NaN where there is none.
 
-    Parameters
-    ----------
-    groups : sequence of str
-        The group of each row and column, "P_A" for "P_A@40".
-    keep : sequence of bool or None
-        Rows and columns that count (converged checkpoints, say).
-
-    Returns
-    -------
-    DataFrame
-        Groups by groups, in the order of their first member; NaN for a group of one with itself.
+    ``groups``: that of each row and column, "P_A" for "P_A@40". ``keep``: which of them count.
     """
-    values = square(matrix)
+    values, off = square(matrix)
     labels, used = np.asarray(groups), np.ones(len(values), bool) if keep is None else np.asarray(keep, bool)
     order = list(dict.fromkeys(labels[used]))
-    off = ~np.eye(len(values), dtype=bool)
     found = np.full((len(order), len(order)), np.nan)
     for a, b in np.ndindex(found.shape):
         chosen = np.outer((labels == order[a]) & used, (labels == order[b]) & used) & off
@@ -59,11 +42,10 @@ def block_means(matrix: pd.DataFrame, groups: Sequence[str], keep: Sequence[bool
     return pd.DataFrame(found, order, order)
 
 
-def rank_correlation(a: ArrayLike, b: ArrayLike, off_diagonal: bool = True) -> float:
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's rank correlation of two matrices' entries, the diagonal left out."""
-    x, y = square(a), square(b)
-    chosen = ~np.eye(len(x), dtype=bool) if off_diagonal else np.ones_like(x, bool)
-    return float(spearmanr(x[chosen], y[chosen]).statistic)
+    (x, off), (y, _) = square(a), square(b)
+    return float(spearmanr(x[off], y[off]).statistic)
 
 
 def matrix_permutation(a: ArrayLike, b: ArrayLike, draws: int = 9999, seed: int = 0) -> float:
@@ -71,16 +53,14 @@ def matrix_permutation(a: ArrayLike, b: ArrayLike, draws: int = 9999, seed: int 
 
     Entries of one row are not independent, so the tables of Spearman's test do not hold for matrices; this does.
     """
-    x, y, rng = square(a), square(b), np.random.default_rng(seed)
-    off = ~np.eye(len(x), dtype=bool)
-    ranks = []
-    for values in (x, y):
+    rng, ranks = np.random.default_rng(seed), []
+    for values, off in (square(a), square(b)):
         table = np.zeros_like(values)
         table[off] = rankdata(values[off])
         table[off] -= table[off].mean()
         ranks.append(table)
     observed = (ranks[0] * ranks[1]).sum()
-    orders = (rng.permutation(len(y)) for _ in range(draws))
+    orders = (rng.permutation(len(ranks[1])) for _ in range(draws))
     reached = sum((ranks[0] * ranks[1][np.ix_(order, order)]).sum() >= observed - 1e-6 for order in orders)
     return float(1 + reached) / (1 + draws)
 
@@ -89,15 +69,8 @@ def matrix_permutation(a: ArrayLike, b: ArrayLike, draws: int = 9999, seed: int 
 class GroupTest:
     """Are entries within groups larger than between them?
 
-    Attributes
-    ----------
-    within, between : float
-        Mean entry of pairs of one group, and of pairs of two.
-    p : float
-        One-sided: the share of relabellings that reach the difference, the observed one among them.
-    draws : int
-    p_less : float
-        The same for entries within groups that are smaller.
+    ``within``, ``between``: mean entry of pairs of one group, of two. ``p``, one-sided: the share of relabellings that
+    reach the difference, the observed one among them; ``p_less``: the same for entries within that are smaller.
     """
 
     within: float
@@ -112,22 +85,15 @@ def group_test(matrix: ArrayLike, groups: Sequence[str], draws: int = 9999, seed
 
     The statistic is the mean entry of ordered pairs of one group minus that of pairs of two, the diagonal left out.
     p = (1 + number of relabellings with at least the observed difference) / (1 + draws), uniform if labels mean
-    nothing (Phipson and Smyth 2010).
-
-    Raises
-    ------
-    ValueError
-        Unless there are two groups, and one of at least two members.
+    nothing (Phipson and Smyth 2010). ValueError without two groups, one of them of at least two members.
     """
-    values = square(matrix)
+    values, off = square(matrix)
     codes = np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(codes) != len(values) or codes.max(initial=0) < 1 or np.bincount(codes).max() < 2:
         raise ValueError("a group test needs a label for each row, two groups, and one of at least two members")
-    off = ~np.eye(len(values), dtype=bool)
     rng = np.random.default_rng(seed)
-    orders = np.stack([np.arange(len(codes)), *(rng.permutation(len(codes)) for _ in range(draws))])
+    dealt = codes[np.stack([np.arange(len(codes)), *(rng.permutation(len(codes)) for _ in range(draws))])]
     total, count = values[off].sum(), int(off.sum())
-    dealt = codes[orders]
     same = (dealt[:, :, None] == dealt[:, None, :]) & off
     n_same = int(same[0].sum())  # the same for every relabelling
     sums = np.einsum("kij,ij->k", same, values)
