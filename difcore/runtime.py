@@ -34,33 +34,15 @@ LAYERS, PROBE_SIZE, PRIOR_SIZE = 3, 128, 64  # of the filter's middle ones; px o
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a computation runs on; plain values, so that it can go to other processes and into records.
+    """What a computation runs on; plain values, so that it can go to other processes and into records."""
 
-    Attributes
-    ----------
-    device : str
-        As torch calls it.
-    precision : {"float32", "bfloat16"}
-        Of the filter's middle layers and of networks that are trained. Images, losses and weights stay in float32.
-    threads : int
-        torch's, on the CPU.
-    workers : int
-        Cells of a grid at a time.
-    processor : str
-        Name of the CPU, or of the GPU that ``device`` is.
-    ratio : float or None
-        Time in float32 over time in bfloat16, as last probed on this machine; None: not probed.
-    method : str
-        How the precision was found.
-    """
-
-    device: str = "cpu"
-    precision: str = "float32"
-    threads: int = 1
-    workers: int = 1
-    processor: str = ""
-    ratio: float | None = None
-    method: str = "not asked"
+    device: str = "cpu"  # as torch calls it
+    precision: str = "float32"  # of the filter's middle layers and trained networks; images, losses, weights: float32
+    threads: int = 1  # torch's, on the CPU
+    workers: int = 1  # cells of a grid at a time
+    processor: str = ""  # name of the CPU, or of the GPU that ``device`` is
+    ratio: float | None = None  # time in float32 over time in bfloat16, as last probed on this machine
+    method: str = "not asked"  # how the precision was found
 
     @property
     def bfloat16(self) -> bool:

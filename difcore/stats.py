@@ -22,15 +22,7 @@ SAME = 1e-12  # error, of values around 1, up to which they differ by rounding a
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval for a proportion (Wilson 1927); (0, 1) when n is 0.
-
-    ``successes`` need not be whole: the mean of repetitions on one test set has fractions of them.
-
-    Raises
-    ------
-    ValueError
-        Unless 0 <= successes <= n.
-    """
+    """Wilson's score interval for a proportion (Wilson 1927); ``successes`` may be fractional; (0, 1) when n is 0."""
     if not 0 <= successes <= n:
         raise ValueError(f"need 0 <= successes <= n, got {successes} of {n}")
     if n == 0:
@@ -79,13 +71,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95, bounds: Interval 
 
 
 def auc(real: ArrayLike, fake: ArrayLike) -> float:
-    """P(score of a fake > score of a real) + P(equal) / 2: the area under the ROC curve (Mann-Whitney).
-
-    Raises
-    ------
-    ValueError
-        If either class is empty or a score is not finite.
-    """
+    """P(score of a fake > score of a real) + P(equal) / 2: the area under the ROC curve (Mann-Whitney)."""
     real, fake = np.asarray(real, np.float64).ravel(), np.asarray(fake, np.float64).ravel()
     if not len(real) or not len(fake):
         raise ValueError(f"AUC needs both classes, got {len(real)} real and {len(fake)} fake scores")
@@ -155,21 +141,11 @@ def as_row(result: Detection) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, how sure it is, and of what.
+    """A value, how sure it is, and of what."""
 
-    Attributes
-    ----------
-    value : float
-        NaN if there is none.
-    at : callable
-        Maps a confidence in (0, 1) to the two-sided interval, which grows with it and holds ``value``.
-    basis : str
-        What the interval is over, for the reader: "3 generators", "the test images".
-    """
-
-    value: float
-    at: Callable[[float], Interval]
-    basis: str
+    value: float  # NaN if there is none
+    at: Callable[[float], Interval]  # confidence to two-sided interval, which grows with it and holds the value
+    basis: str  # what the interval is over, for the reader: "3 generators", "the test images"
 
     @property
     def interval(self) -> Interval:
@@ -227,11 +203,7 @@ def jackknife(statistic: Callable[[np.ndarray], float], groups: Sequence[str], b
 
     Entries of one row or column are not independent, and checkpoints of one training less so: the groups are what was
     sampled. Pseudo-values G theta - (G - 1) theta_(-g) (Tukey 1958) have mean and error as if they were repetitions.
-
-    Parameters
-    ----------
-    statistic : callable
-        Maps the indices of rows that count to a number.
+    ``statistic`` maps the indices of rows that count to a number.
     """
     labels = np.asarray(groups)
     names = list(dict.fromkeys(groups))
@@ -293,15 +265,10 @@ def two_sided(more: float, less: float) -> float:
 
 
 def page_trend(blocks: ArrayLike, draws: int = 9999, seed: int = 0) -> tuple[float, float]:
-    """One-sided p-values that rows rise along their columns, and that they fall (Page 1963).
+    """One-sided p-values that rows (B curves, k points each) rise along their columns, and that they fall (Page 1963).
 
     L = sum over columns j of j times the sum of the ranks within rows there, all points of the curve counted, against
     the same with each row's values in random order. Unlike Page's tables this is right with ties.
-
-    Parameters
-    ----------
-    blocks : (B, k)
-        A row for each curve, k >= 2 points each.
     """
     ranks = rankdata(np.asarray(blocks, np.float64), axis=1)
     places = np.arange(ranks.shape[1]) - (ranks.shape[1] - 1) / 2

@@ -126,27 +126,14 @@ def parse_grid(entries: Sequence[str]) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a batch runs.
+    """What a batch runs."""
 
-    Attributes
-    ----------
-    profile : str
-        Names the parameter file <params>/<profile>.yml.
-    only : sequence of str
-        Numbers, names or topics of the notebooks to run; default all.
-    data_root : path, optional
-        Data folder, in place of the environment variable DIFCORE_DATA.
-    grid : mapping of parameter to values
-        Run each notebook once per combination of those it declares, into <notebook>--<parameter>=<value>/.
-    full : bool
-        Whole grids: <params>/grids/full.yml over the profile's parameters; output goes to <profile>-full/.
-    """
-
-    profile: str = "demo"
-    only: Sequence[str] = ()
-    data_root: Path | str | None = None
+    profile: str = "demo"  # names the parameter file <params>/<profile>.yml
+    only: Sequence[str] = ()  # numbers, names or topics of the notebooks; none: all
+    data_root: Path | str | None = None  # in place of the environment variable DIFCORE_DATA
+    # Each notebook once per combination of these that it declares, into <notebook>--<parameter>=<value>/.
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    full: bool = False
+    full: bool = False  # whole grids: <params>/grids/full.yml over the profile's parameters, into <profile>-full/
 
     @property
     def output(self) -> str:

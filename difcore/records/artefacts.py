@@ -94,16 +94,10 @@ def plain(value: Any) -> Any:
     """``value`` as JSON can hold it: numpy unwrapped, paths as text, tuples as lists, NaN and infinities as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(entry) for entry in value]
     if hasattr(value, "tolist"):  # numpy scalars and arrays, torch tensors
         value = value.tolist()
-        return plain(value) if isinstance(value, list) else plain_scalar(value)
-    return plain_scalar(value)
-
-
-def plain_scalar(value: Any) -> Any:
-    """One JSON scalar; anything unknown becomes its text."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(entry) for entry in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -36,39 +36,17 @@ Work = Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Dependence:
-    """All that the numbers of a cell depend on besides its values and its code.
+    """All that the numbers of a cell depend on besides its values and its code; "" says that something is not used."""
 
-    No field has a default, so that who makes a cell says of each what it is, or "" that it is not used.
-
-    Attributes
-    ----------
-    images : tuple of str
-        Digests of the image sets.
-    crop : int
-        Side of the images, px.
-    encoding : str
-        Their last encoding.
-    division : str
-        How they are divided into train and test: all N_S of the grid, largest test set.
-    filter : str
-        SHA-256 of the residual filter: weights, bias, precision, limit.
-    plan, training : str
-        Of the fit of a fingerprint, of a classifier.
-    computed_on : tuple of str
-        Kind of device, precision. How many threads there were is not in it: that orders sums and no more.
-    libraries : tuple of (name, version)
-        What decodes images and computes.
-    """
-
-    images: tuple[str, ...]
-    crop: int
-    encoding: str
-    division: str
-    filter: str
-    plan: str
-    training: str
-    computed_on: tuple[str, ...]
-    libraries: tuple[tuple[str, str], ...]
+    images: tuple[str, ...]  # digests of the image sets
+    crop: int  # side of the images, px
+    encoding: str  # their last one
+    division: str  # into train and test: all N_S of the grid, largest test set
+    filter: str  # SHA-256 of weights, bias, precision, limit
+    plan: str  # of the fit of a fingerprint
+    training: str  # of a classifier
+    computed_on: tuple[str, ...]  # kind of device, precision; threads order sums and no more
+    libraries: tuple[tuple[str, str], ...]  # name and version of what decodes images and computes
 
 
 @dataclass(frozen=True)
@@ -133,32 +111,12 @@ def run_cells(
     title: str = "cells",
     code: str = "",
 ) -> pd.DataFrame:
-    """``work(data, values)`` for every cell, as one tidy table in the cells' order.
+    """``work(load(cell.data), cell.values)`` for every cell, as one tidy table in the cells' order.
 
-    Parameters
-    ----------
-    work : callable
-        Maps (what ``load`` gave, the cell's values) to the rest of the row. With ``n_jobs`` above 1: picklable.
-    load : callable
-        Maps a cell's ``data`` to its data: called in this process, once for each name of which a cell is missing.
-    folder : path or None
-        Where the cells are kept; None: difcore's cache, as far as it can be written.
-    n_jobs : int
-        Cells at a time, as joblib counts (-1: one per core). 1 lets ``joblib.parallel_config`` decide.
-    progress : bool
-        Show a bar with the time that remains.
-    code : str
-        ``code_digest(work)``, where it is known already.
-
-    Returns
-    -------
-    DataFrame
-        The cells' values, the rows' values, ``seconds`` and ``status``: "ok", or why the cell has no result:
-        what data it lacks, or "failed: " and the error. The first failed one's traceback is printed on stderr.
-
-    Raises
-    ------
-    LeakageError
+    Its columns: values, what ``work`` gave, ``seconds``, and ``status``: "ok", what data the cell lacks, or "failed: "
+    and the error, of which the first one's traceback goes to stderr; a LeakageError is raised. Cells are kept in
+    ``folder`` (default: difcore's cache). ``load`` is called here, once for each name of which a cell is missing.
+    ``n_jobs``: as joblib counts; 1 lets ``joblib.parallel_config`` decide. ``code``: ``code_digest(work)``, if known.
     """
     home, code = Path(folder) if folder else optional_folder("cells"), code or code_digest(work)
     paths = [home / f"{cell_key(cell, code)}.json" if home else None for cell in cells]
