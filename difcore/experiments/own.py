@@ -22,19 +22,21 @@ from scipy.stats import binomtest
 from difcore.audit.findings import look_closer
 from difcore.audit.formats import Confounds, confounds_of
 from difcore.demo.generators import SHIPPED, fakes_of
+from difcore.detectors.methods import LABELS
 from difcore.experiments.bench import encoding_label
 from difcore.experiments.claiming import area_of, decide, judge_above, measured, percent
 from difcore.experiments.pools import FAKE_SEED, MIN_TEST, REAL_SEED, divide, folder_sets, kept_scenes
 from difcore.files import shown
 from difcore.fingerprints.correlation import cross_detection
-from difcore.fingerprints.detector import FOREIGN_DENOISER, Bank, Detector, filter_for
+from difcore.fingerprints.detector import FOREIGN_DENOISER, Bank, Detector, filter_for, read_named
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.fitting import FITTED, HELD_OUT, FitOptions, check_method, draw, fit_pattern, unique_pair
 from difcore.fingerprints.null import null_of
 from difcore.fingerprints.verdicts import FALSE_ALARM, GENERATED, NOT_APPLICABLE, contents
-from difcore.images.crops import Skipped, find_generators, list_images, read_crop
+from difcore.images.crops import Skipped, read_crop
+from difcore.images.folders import find_generators, list_images
 from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
-from difcore.records.artefacts import Claim
+from difcore.records import Claim
 from difcore.residuals.denoisers import LIMIT, Denoiser, load_denoiser
 from difcore.runtime import Runtime
 from difcore.stats import SURE, as_row, detection, share_estimate, sum_estimate, wilson
@@ -48,8 +50,7 @@ KINDS = {  # of fingerprints, for their model cards
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one's own fit: images of each class to train on, the crop in px, the JPEG quality of the control (0: none),
-    and, without folders, the demo's images of each class."""
+    """Of one's own fit: N_S, the crop in px, the control's JPEG quality (0: none), the demo's images of each class."""
 
     n_train: int = 128
     crop: int = 256
@@ -78,11 +79,6 @@ class OwnFit:
     rho: dict[str, np.ndarray]
     skipped: tuple[Skipped, ...]
     confounds: Confounds
-
-    def histogram(self) -> dict[str, Any]:
-        """What ``figures.score_histograms`` draws."""
-        centres = {"mu_real": self.detector.mu_real, "mu_fake": self.detector.mu_fake}
-        return {"scores_real": self.rho["real"], "scores_fake": self.rho["fake"], **centres}
 
     def null_table(self, rate: float = FALSE_ALARM) -> pd.DataFrame:
         """The null, and how far above it the held-out fakes are: a row per kind of reals.
@@ -207,6 +203,35 @@ def model_card(run: OwnFit, data: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def own_claims(run: OwnFit, data: str) -> list[Claim]:
+    """Of ``18_train_your_own``: it detects; it does not need the classes' formats to differ."""
+    first, method = run.table.iloc[0], LABELS[run.detector.method]
+    told = f"at N_S = {LOW_SAMPLES} most models lose {LOW_SAMPLES_DROP:.0f} points (S C.1)"
+    text = f"{method} detects images of this generator from {first.n_train}+{first.n_train} training images (on {data})"
+    claims = [Claim(text, told, measured(first), "not comparable", "not the paper's generators")]
+    for _, row in run.table.iloc[1:].iterrows():
+        change = sum_estimate([1, -1], [area_of(row), area_of(first)], f"{row.n_real} + {row.n_fake} images")
+        lost = change.value < 0 and change.p(0) <= SURE
+        text = f"Detection does not rest on the classes' formats: it survives one last encoding ({row.encoding})"
+        ours = f"AUC {first.auc:.3f} [{first.auc_low:.3f}, {first.auc_high:.3f}] becomes {row.auc:.3f}"
+        why = "it falls: the encoding takes it away" if lost else f"no fall to be seen on {change.basis}"
+        verdict = "does not hold" if lost else "consistent"
+        claims.append(Claim(text, "not tested", ours, verdict, why, change.p(0), open="consistent"))
+    return claims
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What is shown without files: these generators' detectors, fitted so, and ``demo_images`` of each and of reals."""
+
+    generators: Sequence[str] = ("demo-deconv2", "demo-nearest")
+    n_train: int = 48
+    crop: int = 128
+    steps: int = 200
+    seed: int = 0
+    demo_images: int = 6
+
+
 @dataclass(frozen=True)
 class OwnDetection:
     """What detectors say of images.
@@ -218,7 +243,7 @@ class OwnDetection:
     bank : Bank
     images, residuals : dict of file name to uint8 (crop, crop, 3), float16 (3, crop, crop)
         What the evidence is drawn from.
-    skipped, warnings : tuples
+    skipped : tuple of Skipped
     """
 
     table: pd.DataFrame
@@ -226,17 +251,11 @@ class OwnDetection:
     images: dict[str, np.ndarray]
     residuals: dict[str, np.ndarray]
     skipped: tuple[Skipped, ...]
-    warnings: tuple[str, ...]
-
-    @property
-    def detectors(self) -> dict[str, Detector]:
-        """By name."""
-        return {d.name: d for d in self.bank.detectors}
 
     def z(self, most: int = 24) -> pd.DataFrame:
         """z of each image (rows, the first ``most``) with each fingerprint (columns); NaN without a null."""
         wide = self.table.pivot(index="image", columns="fingerprint", values="z")
-        return wide.reindex(list(self.images)[:most])[list(self.detectors)]
+        return wide.reindex(list(self.images)[:most])[[d.name for d in self.bank.detectors]]
 
     def best(self) -> pd.Series | None:
         """The row of the best match of all; None if no fingerprint applies to any image."""
@@ -245,70 +264,103 @@ class OwnDetection:
             return None
         return rows.iloc[0] if rows["z"].isna().all() else rows.loc[rows["z"].idxmax()]
 
+    def evidence(self) -> dict[str, Any] | None:
+        """What ``figures.evidence_panels`` draws of the best match; None if there is none."""
+        if (best := self.best()) is None:
+            return None
+        patterns = {d.name: d.pattern.numpy() for d in self.bank.detectors}
+        drawn = {"image": self.images[best.image], "residual": self.residuals[best.image]}
+        return {**drawn, "pattern": patterns[best.fingerprint], "name": best.fingerprint}
+
 
 def detect_your_own(
-    detectors: Sequence[Detector | Path | str],
+    fingerprints: Sequence[Path | str | Detector],
     images: Path | str | Sequence[Path],
     denoiser: str = "photos",
     runtime: Runtime = Runtime(),
     false_alarm: float = FALSE_ALARM,
     reals: Path | str = "",
+    demo: Demo = Demo(),
     progress: bool = False,
 ) -> OwnDetection:
-    """Every image by every detector, with what per-image evidence needs.
+    """Every image by every detector, with what per-image evidence needs; without either, ``demo``.
 
     The folder ``reals``, if there is one, takes the place of the nulls. The filter is the one called ``denoiser``, with
-    the settings of the detectors; for the authors' it is the one for them.
+    the settings of the detectors; for the authors' it is the one for them. Names of the demo's files begin with what
+    made them: "real_000.png", "demo-deconv2_000.png".
 
     Raises
     ------
     FolderError, ImageError, ValueError
-        No images, none usable, two of one name, detectors of different sizes or of one name, no detector.
+        No images, none usable, two of one name; detectors of different sizes or of one name; one without the other.
     """
-    loaded = [d if isinstance(d, Detector) else Detector.load(d) for d in detectors]
-    loaded = [
-        replace(d, name=d.name or (Path(given).stem if isinstance(given, str | Path) else ""))
-        for d, given in zip(loaded, detectors, strict=True)
-    ]
-    name = FOREIGN_DENOISER if all(d.foreign for d in loaded) else denoiser
-    bank = Bank(loaded, filter_for(loaded, name, runtime.device, runtime.wanted()))
+    if bool(fingerprints) != bool(images):
+        raise ValueError("give fingerprints and a folder of images, or neither for the demo")
+    if not fingerprints:
+        names = [name for name in demo.generators if SHIPPED.get(name, Path(name)).is_file()]
+        used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, LIMIT)
+        plan = DifPlan(steps=demo.steps, bfloat16=runtime.bfloat16, seed=demo.seed)
+        sizes = Sizes(demo.n_train, demo.crop, control_quality=0)
+        with demo_folders(names, demo.n_train + MIN_TEST, demo.crop) as at:
+            fits = [train_your_own(at["real"], at[n], used, plan, n, sizes=sizes, progress=progress) for n in names]
+        with demo_folders(names, demo.demo_images, demo.crop, first=100_000) as at:
+            files = [path for folder in at.values() for path in list_images(folder)]
+            return detect_your_own([f.detector for f in fits], files, denoiser, runtime, false_alarm, progress=progress)
+    known = [given for given in fingerprints if isinstance(given, Detector)]
+    known += read_named([Path(given) for given in fingerprints if not isinstance(given, Detector)]).values()
+    name = FOREIGN_DENOISER if all(d.foreign for d in known) else denoiser
+    bank = Bank(known, filter_for(known, name, runtime.device, runtime.wanted()))
     bank = bank.with_reals(list_images(reals), progress=progress) if reals else bank
-    judged = bank.judge(images if isinstance(images, str | Path) else list(images), false_alarm, progress=progress)
-    names = [shown(Path(path).name) for path in judged.residuals.names]
-    if len(set(names)) < len(names):
+    judged = bank.judge(images, false_alarm, progress=progress)
+    found = judged.residuals
+    residuals = {
+        shown(Path(path).name): np.array(values) for path, values in zip(found.names, found.values, strict=True)
+    }
+    if len(residuals) < len(found):
         raise ValueError("images need file names of their own")
-    crops = {name: read_crop(path, bank.crop) for name, path in zip(names, judged.residuals.names, strict=True)}
-    values = {name: np.array(judged.residuals.values[k]) for k, name in enumerate(names)}
-    table = judged.table.assign(image=judged.table["image"].map(lambda path: shown(Path(path).name)))
-    return OwnDetection(table, bank, crops, values, judged.residuals.skipped, tuple(bank.warnings(false_alarm)))
+    crops = {shown(Path(path).name): read_crop(path, bank.crop) for path in found.names}
+    table = judged.table.assign(image=[shown(Path(path).name) for path in judged.table["image"]])
+    return OwnDetection(table, bank, crops, residuals, found.skipped)
 
 
-def detect_demo(
-    generators: Sequence[str],
-    denoiser: str,
-    sizes: Sizes,
-    steps: int,
-    runtime: Runtime = Runtime(),
-    seed: int = 0,
-    false_alarm: float = FALSE_ALARM,
-    progress: bool = False,
-) -> OwnDetection:
-    """``detect_your_own`` of demo generators: detectors of them are fitted and shown images of all of them.
+def detect_claims(table: pd.DataFrame, data: str, false_alarm: float = FALSE_ALARM) -> list[Claim]:
+    """Of ``19_detect_your_own``: how often the best match is right, and false alarms at the rate it was judged at.
 
-    File names begin with what made the image: "real_000.png", "demo-deconv2_000.png". ``sizes.demo_images`` of each
-    kind are judged.
+    ``table``: as ``Bank.decide``; file names begin with the name of the fingerprint, or with "real".
     """
-    used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, LIMIT)
-    plan = DifPlan(steps=steps, bfloat16=runtime.bfloat16, seed=seed)
-    present = [name for name in generators if SHIPPED.get(name, Path(name)).is_file()]
-    fits = replace(sizes, control_quality=0)
-    with demo_folders(present, sizes.n_train + MIN_TEST, sizes.crop) as folders:
-        runs = [
-            train_your_own(folders["real"], folders[n], used, plan, n, sizes=fits, progress=progress) for n in present
-        ]
-    with demo_folders(present, sizes.demo_images, sizes.crop, first=100_000) as folders:
-        files = [path for folder in folders.values() for path in list_images(folder)]
-        return detect_your_own([r.detector for r in runs], files, denoiser, runtime, false_alarm, progress=progress)
+    table = table[table["verdict"] != NOT_APPLICABLE]
+    table = table.assign(origin=table["image"].str.rsplit("_", n=1).str[0])
+    return [naming_claim(table, data), alarm_claim(table, data, false_alarm)]
+
+
+def naming_claim(table: pd.DataFrame, data: str) -> Claim:
+    """The best match names the generator of a generated image more often than chance, one in so many fingerprints."""
+    text = f"The best match names the generator, more often than chance (on {data})"
+    told = "cross-detection of unrelated models is low (S C.3)"
+    names = set(table["fingerprint"])
+    fakes = table[~table["image"].duplicated() & table["origin"].isin(names)]
+    if not len(fakes):
+        return Claim(text, told, None, "not comparable", "no file's name says which of the generators made it")
+    right = int((fakes["fingerprint"] == fakes["origin"]).sum())
+    share = share_estimate(right / len(fakes), len(fakes), f"{len(fakes)} fakes")
+    ours = f"{right} of {len(fakes)} fakes named rightly, {percent(share.value, *share.interval)}"
+    if len(names) < 2:
+        return Claim(text, told, ours, "not comparable", "with one fingerprint there is nothing to choose from")
+    chance = 1 / len(names)
+    return judge_above(text, told, ours, share, chance, f"no more often than chance, {percent(chance)}")
+
+
+def alarm_claim(table: pd.DataFrame, data: str, rate: float) -> Claim:
+    """Real images are called generated at the stated rate at most: binomial, two-sided."""
+    text = f"Real images are called generated in no more than {percent(rate)} of cases (on {data})"
+    told = "no rate is stated"
+    reals = table[(table["origin"] == "real") & table["p_holm"].notna()]  # without a null nothing can be called so
+    n, claimed = reals["image"].nunique(), reals.loc[reals["verdict"] == GENERATED, "image"].nunique()
+    if not n:
+        return Claim(text, told, None, "not comparable", "no file's name says that it is real, or there is no null")
+    ours = f"{claimed} of {n} reals, {percent(claimed / n, *wilson(claimed, n))}"
+    p = float(binomtest(claimed, n, rate).pvalue)
+    return decide(text, told, ours, claimed <= rate * n, p, "more often than stated", f"{n} reals", "consistent")
 
 
 def cross_detect(
@@ -359,68 +411,3 @@ def cross_detect(
             result = detection(rho_real[j][i], rho_fake[j][i], detector.threshold)
             rows.append({"train": name, "test": test, **as_row(result), "seed": plan.seed})
     return pd.DataFrame(rows), found, skipped
-
-
-NOT_THE_PAPERS = "not the paper's generators"
-
-
-def own_claims(table: pd.DataFrame, data: str, method: str = "DIF") -> list[Claim]:
-    """Of ``18_train_your_own``: it detects; it does not need the classes' formats to differ."""
-    first = table.iloc[0]
-    told = f"at N_S = {LOW_SAMPLES} most models lose {LOW_SAMPLES_DROP:.0f} points (S C.1)"
-    text = f"{method} detects images of this generator from {first.n_train}+{first.n_train} training images (on {data})"
-    claims = [Claim(text, told, measured(first), "not comparable", NOT_THE_PAPERS)]
-    for _, row in table.iloc[1:].iterrows():
-        change = sum_estimate([1, -1], [area_of(row), area_of(first)], f"{row.n_real} + {row.n_fake} images")
-        lost = change.value < 0 and change.p(0) <= SURE
-        text = f"Detection does not rest on the classes' formats: it survives one last encoding ({row.encoding})"
-        ours = f"AUC {first.auc:.3f} [{first.auc_low:.3f}, {first.auc_high:.3f}] becomes {row.auc:.3f}"
-        why = "it falls: the encoding takes it away" if lost else f"no fall to be seen on {change.basis}"
-        verdict = "does not hold" if lost else "consistent"
-        claims.append(Claim(text, "not tested", ours, verdict, why, change.p(0), open="consistent"))
-    return claims
-
-
-def detect_claims(table: pd.DataFrame, data: str, rate: float = FALSE_ALARM) -> list[Claim]:
-    """Of ``19_detect_your_own``, where names tell what made an image: how often the best match is right; false alarms.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As ``Bank.decide``; file names begin with the fingerprint's name, or with "real".
-    rate : float
-        Of false alarms, that it was judged at.
-    """
-    table = table[table["verdict"] != NOT_APPLICABLE]
-    table = table.assign(origin=table["image"].str.rsplit("_", n=1).str[0])
-    return [naming_claim(table, data), alarm_claim(table, data, rate)]
-
-
-def naming_claim(table: pd.DataFrame, data: str) -> Claim:
-    """The best match names the generator of a generated image more often than chance, one in so many fingerprints."""
-    text = f"The best match names the generator, more often than chance (on {data})"
-    told = "cross-detection of unrelated models is low (S C.3)"
-    names = set(table["fingerprint"])
-    fakes = table[~table["image"].duplicated() & table["origin"].isin(names)]
-    if not len(fakes):
-        return Claim(text, told, None, "not comparable", "no file's name says which of the generators made it")
-    right = int((fakes["fingerprint"] == fakes["origin"]).sum())
-    share = share_estimate(right / len(fakes), len(fakes), f"{len(fakes)} fakes")
-    ours = f"{right} of {len(fakes)} fakes named rightly, {percent(share.value, *share.interval)}"
-    if len(names) < 2:
-        return Claim(text, told, ours, "not comparable", "with one fingerprint there is nothing to choose from")
-    chance = 1 / len(names)
-    return judge_above(text, told, ours, share, chance, f"no more often than chance, {percent(chance)}")
-
-
-def alarm_claim(table: pd.DataFrame, data: str, rate: float) -> Claim:
-    """Real images are called generated at the stated rate at most: binomial, two-sided."""
-    text = f"Real images are called generated in no more than {percent(rate)} of cases (on {data})"
-    told = "no rate is stated"
-    reals = table[(table["origin"] == "real") & table["p_holm"].notna()]  # without a null nothing can be called so
-    n, claimed = reals["image"].nunique(), reals.loc[reals["verdict"] == GENERATED, "image"].nunique()
-    if not n:
-        return Claim(text, told, None, "not comparable", "no file's name says that it is real, or there is no null")
-    ours = f"{claimed} of {n} reals, {percent(claimed / n, *wilson(claimed, n))}"
-    p = float(binomtest(claimed, n, rate).pvalue)
-    return decide(text, told, ours, claimed <= rate * n, p, "more often than stated", f"{n} reals", "consistent")
