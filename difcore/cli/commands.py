@@ -55,20 +55,14 @@ def fit(
     facts = {key: document[key] for key in ("method", "steps", "denoiser", "F_DnCNN")}
     facts["trained on"] = "{n_train_real} real, {n_train_fake} fake images at {crop} px".format(**document)
     facts |= {"null": told.null_text(document), "file": out, "verdict": checked.line()}
-    answer(
-        document,
-        as_json,
-        facts_table(f"Fingerprint {shown(fitted.name)}", facts),
-        facts_table("\nHeld out", told.detection_facts(document)),
-        told.skipped_text(report.skipped, len(real) + len(fake)),
-    )
+    held_out = facts_table("\nHeld out", told.detection_facts(document))
+    left_out = told.skipped_text(report.skipped, len(real) + len(fake))
+    answer(document, as_json, facts_table(f"Fingerprint {shown(fitted.name)}", facts), held_out, left_out)
 
 
 @opt.grouped
 def cross_detect(
-    root: Annotated[
-        Path, Argument(metavar="ROOT", help="Folder of <generator>/{0_real,1_fake}, or with classes between.")
-    ],
+    root: Annotated[Path, Argument(help="Folder of <generator>/{0_real,1_fake}, or with classes between.")],
     of: opt.Fitting,
     given: opt.Plan,
     train: Annotated[int | None, Option(min=2, show_default="half", help="Images of each class to train on.")] = None,
@@ -93,13 +87,10 @@ def cross_detect(
         "skipped": list(map(vars, skipped)),
         "warnings": [f"{name}: {text}" for name, audit in audits.items() for text in audit.warnings],
     }  # fmt: skip
-    answer(
-        document,
-        as_json,
-        told.cross_table(results, "accuracy", "Balanced accuracy", told.percent),
-        told.cross_table(results, "auc", "\nAUC", "{:.3f}".format),
-        told.skipped_text(skipped, sum(len(images) for pair in pairs.values() for images in pair)),
-    )
+    accuracy = told.cross_table(results, "accuracy", "Balanced accuracy", told.percent)
+    area = told.cross_table(results, "auc", "\nAUC", "{:.3f}".format)
+    total = sum(len(images) for pair in pairs.values() for images in pair)
+    answer(document, as_json, accuracy, area, told.skipped_text(skipped, total))
 
 
 @opt.grouped
@@ -108,9 +99,7 @@ def evaluate(
     real: Annotated[Path, Option(help="Folder of real images.")],
     fake: Annotated[Path, Option(help="Folder of the generator's images.")],
     of: opt.Using,
-    test: Annotated[
-        int | None, Option(min=1, show_default="all", help="Images of each class, drawn with --seed.")
-    ] = None,
+    test: Annotated[int | None, Option(min=1, show_default="all", help="Images of each class, at random.")] = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -144,12 +133,8 @@ def evaluate(
         counts = "{called_real} of {n_real} real, {called_fake} of {n_fake} fake".format(**document)
         facts[f"called generated at {told.percent(of.false_alarm)}"] = counts
     title = f"{shown(detector.name)} ({detector.method}), denoiser {used.name}"
-    answer(
-        document,
-        as_json,
-        facts_table(title, facts),
-        told.skipped_text(found.skipped, len(reals) + len(fakes)),
-    )
+    left_out = told.skipped_text(found.skipped, len(reals) + len(fakes))
+    answer(document, as_json, facts_table(title, facts), left_out)
 
 
 @opt.grouped

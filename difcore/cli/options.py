@@ -23,6 +23,7 @@ Precision = Annotated[
     str, Option(help="auto (bfloat16 where a probe finds it faster), float32 or bfloat16; of filter and networks.")
 ]
 FILTERS = "Residual filter: photos, photos-long, scenes, highpass, or the file of one."
+GRID = "full: whole grids (params/grids/full.yml); else run once per value of a notebook's parameter."
 
 
 def option(default: Any, text: str, *flags: str, **settings: Any) -> Any:
@@ -31,12 +32,21 @@ def option(default: Any, text: str, *flags: str, **settings: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Own:
+    """Of ``fit`` alone."""
+
+    name: str = option("", "The generator's name.", show_default="the file's")
+    train: int | None = option(None, "Images of each class to train on.", min=2, show_default="three quarters")
+    hold_out: bool = option(True, "no: without --train, train on all; nothing is measured, no null.")
+    matched: bool = option(False, "Take only images of either class that are alike in size and encoding.", "--matched")
+    mode: str = option("ours", "ours; or paper: margin .01, F_DnCNN the plain mean, no limit, 512 images to train on.")
+
+
+@dataclass(frozen=True)
 class Fitting:
     """Of commands that fit."""
 
-    method: str = option(
-        "dif", "dif; marra18, the mean residual of the fakes; marra18-zm, with mean-free rows and columns."
-    )
+    method: str = option("dif", "dif; marra18, the mean residual of the fakes; marra18-zm, rows and columns mean-free.")
     crop: int = option(256, "Side of the centre crop of native pixels, px.", min=16, max=16384)
     jpeg: Jpeg = None
     denoiser: str = option("photos", FILTERS)
@@ -59,24 +69,9 @@ class Plan:
     ema: float | None = option(None, "DIF: decay of the outputs' average.", min=0, max=1, show_default="0.99")
     boost: bool | None = option(None, "DIF: add the loss of the mean residuals.", show_default="no-boost")
     alpha: float | None = option(None, "DIF with --boost: smallest scale.", min=0, max=1, show_default="1.0")
-    patience: int | None = option(
-        None, "DIF: stop after so many steps without better separation.", min=1, show_default="off"
-    )
+    patience: int | None = option(None, "DIF: steps without better separation to stop at.", min=1, show_default="off")
     fits: int | None = option(None, "DIF: fits at most, where one does not set out.", min=1, show_default="3")
     prior: str | None = option(None, "DIF: architecture.", show_default="unet")
-
-
-@dataclass(frozen=True)
-class Own:
-    """Of ``fit`` alone."""
-
-    name: str = option("", "The generator's name.", show_default="the file's")
-    train: int | None = option(None, "Images of each class to train on.", min=2, show_default="three quarters")
-    hold_out: bool = option(True, "no: without --train, train on all; nothing is measured, no null.")
-    matched: bool = option(False, "Take only images of either class that are alike in size and encoding.", "--matched")
-    mode: str = option(
-        "ours", "ours; or paper: margin .01, F_DnCNN the plain mean, no limit, 512 training images of each class."
-    )
 
 
 @dataclass(frozen=True)
@@ -89,12 +84,8 @@ class Using:
     recursive: Recursive = False
     device: Device = "auto"
     precision: str = option("auto", "Of the filter: auto (as fitted; bfloat16 where it is quick), float32 or bfloat16.")
-    false_alarm: float = option(
-        0.01, "How often a real image may be called generated, all fingerprints together.", min=1e-6, max=0.5
-    )
-    reals: Path | None = option(
-        None, "Folder of real images like those in question: the null, in place of the stored one."
-    )
+    false_alarm: float = option(0.01, "Share of real images called generated, by all fingerprints.", min=1e-6, max=0.5)
+    reals: Path | None = option(None, "Folder of reals like the images in question: the null, in place of the stored.")
 
 
 @dataclass(frozen=True)
@@ -108,12 +99,9 @@ class Batch:
     force: bool = option(False, "Run unchanged notebooks too.", "--force")
     device: Device = "auto"
     precision: Precision = "auto"
-    grid: list[str] | None = option(
-        None, "full: whole grids (params/grids/full.yml); else run once per value of a notebook's parameter.",
-        metavar="full|NAME=V,V,...",
-    )  # fmt: skip
+    grid: list[str] | None = option(None, GRID, metavar="full|NAME=V,V,...")
     wait: bool = option(False, "Wait while another run writes to the same outputs; else that is an error.", "--wait")
-    publish: bool = option(False, "Write docs/: the gallery and a page per notebook, from these outputs.", "--publish")
+    publish: bool = option(False, "Write docs/: the gallery, a page per notebook, from these outputs.", "--publish")
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

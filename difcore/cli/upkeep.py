@@ -65,15 +65,11 @@ def import_official(
 
 def fetch(
     mirror: Annotated[Path | None, typer.Option(help="Local copy to take instead of downloading.")] = None,
-    real: Annotated[
-        bool, typer.Option("--real", help="Images of six real generators, and photographs, instead.")
-    ] = False,
+    real: Annotated[bool, typer.Option("--real", help="Images of six generators, and photographs, instead.")] = False,
     folder: Annotated[Path | None, typer.Option(show_default="the cache", help="With --real: where to.")] = None,
-    reals: Annotated[
-        Path | None, typer.Option(show_default="photos/train", help="With --real: real images to train on.")
-    ] = None,
+    reals: Annotated[Path | None, typer.Option(show_default="photos/train", help="With --real: to train on.")] = None,
     test_reals: Annotated[
-        Path | None, typer.Option(show_default="photos/test", help="With --real: reals to test on.")
+        Path | None, typer.Option(show_default="photos/test", help="With --real: to test on.")
     ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -85,30 +81,23 @@ def fetch(
         if folder or reals or test_reals:
             raise ValueError("--folder, --reals and --test-reals go with --real")
         target, files = release.fetch(mirror, show_progress()), release.registry()
-        document: dict[str, Any] = {
-            "command": "fetch", "folder": target, "n_files": len(files), "repository": release.REPOSITORY,
-            "commit": release.COMMIT,
-        }  # fmt: skip
+        origin = {"repository": release.REPOSITORY, "commit": release.COMMIT}
         facts = {"folder": target, "files": f"{len(files)}, each with the SHA-256 of commit {release.COMMIT}"}
-        answer(document, as_json, facts_table("The authors' release", facts))
-        return
+        document = {"command": "fetch", "folder": target, "n_files": len(files), **origin}
+        return answer(document, as_json, facts_table("The authors' release", facts))
     print(f"difcore: {real_sets.LICENCE}", file=sys.stderr)
     wanted = [source for source in real_sets.registry() if not (reals and source.file.startswith("photos/"))]
     target = real_sets.fetch_real(mirror, show_progress(), folder=folder, sources=wanted)
-    counts = real_sets.lay_out(target, reals, test_reals)
+    root, counts = target / "root", real_sets.lay_out(target, reals, test_reals)
     others = left_out([own for own in (reals, test_reals) if own])
     document = {
-        "command": "fetch", "folder": target, "root": target / "root", "n_files": len(wanted), "images": counts,
+        "command": "fetch", "folder": target, "root": root, "n_files": len(wanted), "images": counts,
         "licence": real_sets.LICENCE, "warnings": [f"{path} is no image: not in the data root" for path in others],
     }  # fmt: skip
-    use = f"./run_all.sh --profile small --data-root {target / 'root'} --only 10 12 14 15 17"
-    facts = {"folder": target, "files": len(wanted), "data root": target / "root", "next": use}
-    answer(
-        document,
-        as_json,
-        facts_table("Images of real generators", facts),
-        facts_table("\nIn the data root", counts),
-    )
+    use = f"./run_all.sh --profile small --data-root {root} --only 10 12 14 15 17"
+    facts = {"folder": target, "files": len(wanted), "data root": root, "next": use}
+    made = facts_table("Images of real generators", facts), facts_table("\nIn the data root", counts)
+    return answer(document, as_json, *made)
 
 
 @cache_app.command()
@@ -117,13 +106,12 @@ def info(as_json: opt.AsJson = False) -> None:
     from difcore.machine.cache import cache_limit, cache_root, size_text, survey
 
     root, limit, kinds = cache_root(), cache_limit(), survey()
-    for row in kinds:
-        moment = row["oldest"]
-        row["oldest"] = moment and datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
     files, size = (sum(row[key] for row in kinds) for key in ("files", "bytes"))
     shown = table("kind", "", "files", "size", "least recent use")
     for row in kinds:
-        shown.add_row(row["kind"], row["what"], str(row["files"]), size_text(row["bytes"]), row["oldest"] or "–")
+        oldest = row["oldest"] and datetime.fromtimestamp(row["oldest"], UTC).isoformat(timespec="seconds")
+        row["oldest"] = oldest
+        shown.add_row(row["kind"], row["what"], str(row["files"]), size_text(row["bytes"]), oldest or "–")
     total = f"{root}\n{size_text(size)} of {size_text(limit)} (DIFCORE_CACHE, DIFCORE_CACHE_LIMIT)\n"
     document = {"command": "cache info", "folder": root, "limit": limit, "files": files, "bytes": size, "kinds": kinds}
     answer(document, as_json, total, shown)
