@@ -71,7 +71,7 @@ class Spy:
         self.trained: list[np.ndarray] = []
         self.tested: list[np.ndarray] = []
         self.reals: list[np.ndarray] = []
-        fit, rho, cross = fitting.fit_marra18, Detector.rho, own.cross_detection
+        fit, rho, ncc = fitting.fit_marra18, Detector.rho, own.ncc
 
         def spied_fit(real: np.ndarray, fake: np.ndarray, name: str, clean: bool) -> Detector:
             self.trained += [*real, *fake]
@@ -82,12 +82,12 @@ class Spy:
             self.tested += list(residuals)
             return rho(fingerprint, residuals)
 
-        def spied_cross(patterns: torch.Tensor, real: list, fake: list) -> tuple[list, list]:
-            self.tested += [r for s in (*real, *fake) for r in s]
-            return cross(patterns, real, fake)
+        def spied_ncc(patterns: torch.Tensor, residuals: np.ndarray) -> torch.Tensor:
+            self.tested += list(residuals)
+            return ncc(patterns, residuals)
 
         monkeypatch.setattr(fitting, "fit_marra18", spied_fit)
-        monkeypatch.setattr(own, "cross_detection", spied_cross)
+        monkeypatch.setattr(own, "ncc", spied_ncc)
         monkeypatch.setattr(Detector, "rho", spied_rho)
 
     def leaked(self) -> int:

@@ -5,7 +5,7 @@ Without folders both show themselves on demo images, written to a temporary fold
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -27,7 +27,7 @@ from difcore.experiments.bench import encoding_label
 from difcore.experiments.claiming import area_of, decide, judge_above, measured, percent
 from difcore.experiments.pools import FAKE_SEED, MIN_TEST, REAL_SEED, divide, folder_sets, kept_scenes
 from difcore.files import shown
-from difcore.fingerprints.correlation import cross_detection
+from difcore.fingerprints.correlation import ncc
 from difcore.fingerprints.detector import FOREIGN_DENOISER, Bank, Detector, filter_for, read_named
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.fitting import FITTED, HELD_OUT, FitOptions, check_method, draw, fit_pattern, unique_pair
@@ -154,48 +154,43 @@ def train_your_own(
 
 def model_card(run: OwnFit, data: str) -> str:
     """A detector's model card, Markdown: what it is, fitted to what, how well it does, where it must not be used."""
-    found, native = run.detector, run.table.iloc[0]
-    limit, plan = (found.metadata.get(key) for key in ("limit", "plan"))
+    found, facts, first = run.detector, run.detector.metadata, run.table.iloc[0]
+    limit, plan = facts.get("limit"), facts.get("plan")
     lines = [
-        f"# Fingerprint {shown(found.name)}",
-        "",
-        f"{KINDS[found.method]}: says whether one certain generator made an image.",
-        "",
-        f"- images: {shown(data)}; {native.n_train} + {native.n_train} to fit on, drawn with seed {native.seed}",
+        f"# Fingerprint {shown(found.name)}\n",
+        f"{KINDS[found.method]}: says whether one certain generator made an image.\n",
+        f"- images: {shown(data)}; {first.n_train} + {first.n_train} to fit on, drawn with seed {first.seed}",
         f"- centre crops of {found.crop} px, never resized",
-        f"- residual filter: {found.metadata.get('denoiser')} ({str(found.metadata.get('denoiser_sha256'))[:12]}), "
-        + (f"residuals limited to {limit} of their root mean square" if limit else "residuals not limited"),
-        f"- F_DnCNN: {found.metadata.get('F_DnCNN') or 'none'}",
+        f"- residual filter: {facts.get('denoiser')} ({str(facts.get('denoiser_sha256'))[:12]}), residuals "
+        + (f"limited to {limit} of their root mean square" if limit else "not limited"),
+        f"- F_DnCNN: {facts.get('F_DnCNN') or 'none'}",
     ]
     if plan:
-        steps = f"{found.metadata['steps']} steps of {plan['batch']}"
-        lines += [f"- prior {plan['prior']}, {steps}, learning rate {plan['learning_rate']}"]
-    lines += [f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides below"]
+        fit = f"{facts['steps']} steps of {plan['batch']}, learning rate {plan['learning_rate']}"
+        lines.append(f"- prior {plan['prior']}, {fit}")
+    lines.append(f"- centres: real {found.mu_real:+.5f}, generated {found.mu_fake:+.5f}; the nearer one decides below")
     lines += [
         f"- null: {reals.n} {kind} correlate by {reals.mean:+.5f} ± {reals.sigma:.5f}; `difcore detect` calls an image "
-        f"generated where a real one would correlate as much with a probability of at most 1 % "
+        "generated where a real one would correlate as much with a probability of at most 1 % "
         f"(no probability below {reals.smallest:.1g} is stated)"
         for kind, reals in (found.null.kinds if found.null else {}).items()
     ]
     lines += [
-        "",
-        "| last encoding | balanced accuracy | 95 % interval | AUC | 95 % interval | test images |",
+        "\n| last encoding | balanced accuracy | 95 % interval | AUC | 95 % interval | test images |",
         "|---|---|---|---|---|---|",
+        *(
+            f"| {row.encoding} | {row.accuracy:.3f} | {row.accuracy_low:.3f} to {row.accuracy_high:.3f} | "
+            f"{row.auc:.3f} | {row.auc_low:.3f} to {row.auc_high:.3f} | {row.n_real} + {row.n_fake} |"
+            for row in run.table.itertuples()
+        ),
+        "\nNo image, and no crop of one, was both fitted to and tested on.",
     ]
-    lines += [
-        f"| {row.encoding} | {row.accuracy:.3f} | {row.accuracy_low:.3f} to {row.accuracy_high:.3f} | {row.auc:.3f} | "
-        f"{row.auc_low:.3f} to {row.auc_high:.3f} | {row.n_real} + {row.n_fake} |"
-        for row in run.table.itertuples()
-    ]
-    lines += ["", "No image, and no crop of one, was both fitted to and tested on."]
     if run.skipped:
-        lines += ["", f"{len(run.skipped)} images were left out, first: {run.skipped[0].reason}."]
-    lines += ["", f"Verdict on the two folders: {run.confounds.line()}."]
+        lines.append(f"\n{len(run.skipped)} images were left out, first: {run.skipped[0].reason}.")
+    lines.append(f"\nVerdict on the two folders: {run.confounds.line()}.")
     lines += ["", *(f"Warning: {text}." for text in run.confounds.warnings)] if run.confounds.warnings else []
     lines += [
-        "",
-        "## Do not use it",
-        "",
+        "\n## Do not use it\n",
         "- on images that were resized, shifted or re-encoded: the pattern has to stay aligned;",
         "- as evidence that an image is real: it knows one generator;",
         "- where the reals differ from those above in format or origin, without measuring again.",
@@ -383,31 +378,25 @@ def cross_detect(
         As ``find_generators`` and ``Detector.fit``; also if a class has no image left to test on.
     """
     check_method(method, FITTED)
-    sets = {
-        found.name: unique_pair(
-            found.real_images(recursive), found.fake_images(recursive), denoiser, options.crop, options.jpeg, progress
-        )
-        for found in find_generators(root, recursive)
-    }
-    skipped = tuple(chain(*(images.skipped for pair in sets.values() for images in pair.values())))
-    drawn = {n: {k: draw(x.hashes, options.train, plan.seed) for k, x in pair.items()} for n, pair in sets.items()}
+    there = find_generators(root, recursive)
+    folders = {each.name: (each.real_images(recursive), each.fake_images(recursive)) for each in there}
+    pairs = {name: unique_pair(*two, denoiser, options.crop, options.jpeg, progress) for name, two in folders.items()}
+    sets = {(name, label): images for name, pair in pairs.items() for label, images in pair.items()}
+    drawn = {key: draw(images.hashes, options.train, plan.seed) for key, images in sets.items()}
     # A real image may be in several generators' folders: what any detector was trained on, no test may contain.
-    trained = {sets[name][k].hashes[i] for name, pair in drawn.items() for k, index in pair.items() for i in index}
-    tests = {
-        name: {k: x.take([i for i, digest in enumerate(x.hashes) if digest not in trained]) for k, x in pair.items()}
-        for name, pair in sets.items()
-    }
-    if empty := [f"{name} ({label})" for name, pair in tests.items() for label, x in pair.items() if not len(x)]:
+    trained = {sets[key].hashes[i] for key, index in drawn.items() for i in index}
+    tests = {key: x.take([i for i, digest in enumerate(x.hashes) if digest not in trained]) for key, x in sets.items()}
+    if empty := [f"{name} ({label})" for (name, label), images in tests.items() if not len(images)]:
         raise ValueError(f"too few images: none left to test on of {', '.join(empty)}")
     found = {}
-    for name, pair in sets.items():
-        real, fake = (pair[label].values[drawn[name][label]] for label in ("real", "fake"))
+    for name in pairs:
+        real, fake = (sets[name, label].values[drawn[name, label]] for label in ("real", "fake"))
         found[name] = fit_pattern(method, real, fake, denoiser, plan, name, progress)
     stack = torch.stack([d.pattern for d in found.values()])
-    rho_real, rho_fake = cross_detection(stack, *([t[k].values for t in tests.values()] for k in ("real", "fake")))
-    rows: list[Mapping[str, object]] = []
-    for j, test in enumerate(tests):
-        for i, (name, detector) in enumerate(found.items()):
-            result = detection(rho_real[j][i], rho_fake[j][i], detector.threshold)
+    rho = {key: ncc(stack, images.values) for key, images in tests.items()}
+    rows = []
+    for test in pairs:
+        for k, (name, detector) in enumerate(found.items()):
+            result = detection(rho[test, "real"][k], rho[test, "fake"][k], detector.threshold)
             rows.append({"train": name, "test": test, **as_row(result), "seed": plan.seed})
-    return pd.DataFrame(rows), found, skipped
+    return pd.DataFrame(rows), found, tuple(chain(*(images.skipped for images in sets.values())))
