@@ -375,7 +375,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judged:
-    """``Bank.judge``: the table of verdicts, and the residuals of the images that it is of, with what was skipped."""
+    """The table of verdicts, and the residuals of the images that it is of, with what was skipped."""
 
     table: pd.DataFrame
     residuals: ResidualSet
@@ -555,15 +555,14 @@ def filter_name(detectors: Sequence[Detector]) -> str:
 
 @cache
 def shipped_correlations() -> pd.DataFrame:
-    """``scripts/published_null.py``'s table: correlations of photographs of three kinds with the 13 fingerprints."""
+    """``scripts/published_null.py``'s table: correlations of photographs with the 13 fingerprints."""
     return pd.read_csv(TABLE)
 
 
 def published_null(detector: Detector) -> Null | None:
-    """The shipped null of a fingerprint of the authors' release, known by its checkpoint's SHA-256; None of any other.
+    """The shipped null of one of the authors' fingerprints, known by its checkpoint's SHA-256; None of any other.
 
-    Behind ``FOREIGN_DENOISER``, limited. An image may be of any of the three kinds, so the least favourable counts.
-    Photographs of another origin (other demosaicking, scanners, heavier compression) may correlate more.
+    Behind ``FOREIGN_DENOISER``, limited. Photographs of another origin than its three kinds may correlate more.
     """
     ids = {digest: Path(path).parent.name for path, digest in registry().items() if path.startswith("checks/")}
     name = ids.get(str(detector.metadata.get("file_sha256")))

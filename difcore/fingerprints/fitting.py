@@ -50,16 +50,8 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Report:
-    """What a fit says besides its detector.
-
-    Attributes
-    ----------
-    held_out : Detection or None
-        On images it never saw; None without any of a class.
-    rho : dict of "real", "fake" to ndarray
-        Correlations of those images.
-    skipped : tuple of Skipped
-    """
+    """What a fit says besides its detector: detection on images it never saw (None without any of a class), the
+    correlations of those, by "real" and "fake", and what was skipped."""
 
     held_out: Detection | None
     rho: dict[str, np.ndarray]
@@ -141,9 +133,9 @@ def split(n: int, train: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 def draw(hashes: Sequence[str], train: int | None, seed: int) -> list[int]:
-    """Indices of the training images: those first in an order that depends on the seed and their content alone.
+    """Indices of the training images (None: half): the first in an order by the seed and their content alone.
 
-    So a set of images shared by several generators is divided in the same way for each. Half, if ``train`` is None.
+    So a set of images shared by several generators is divided in the same way for each.
     """
     count = len(hashes) // 2 if train is None else train
     if count > len(hashes):
