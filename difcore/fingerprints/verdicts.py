@@ -40,8 +40,11 @@ def contents(hashes: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Condition:
-    """What is known of one image: the share of the crop's pixels that are as their right and lower neighbours; power in
-    the spectrum's highest band over that of the middle one, dB; the file's IJG quality; ``sha256_pixels`` of the crop."""
+    """What is known of one image.
+
+    ``flat``: share of the crop's pixels that are as their right and lower neighbours. ``cut``: power in the spectrum's
+    highest band over that of the middle one, dB. ``jpeg_quality``: IJG's. ``content``: ``sha256_pixels`` of the crop.
+    """
 
     flat: float
     cut: float
@@ -127,9 +130,9 @@ def judge(
     "Generated": a real image would correlate as much with a probability of at most ``rate``, corrected by Holm for the
     number of detectors that were asked about it. z leaves demosaiced reals aside: it says whose, not whether.
 
-    ``detectors``: K by name; ``rho`` (K, N); ``images``, ``conditions``: N. ``unfit``: by name, why a detector applies to
-    none of them. ``jpeg``: they were re-encoded just now. ``lattices`` (N,): share of each residual that a lattice of
-    period 2 explains; below ``LATTICE`` the image is no demosaiced photograph, and their probability does not count.
+    ``rho`` (K, N): of K detectors by name, N images. ``unfit``: by name, why a detector applies to none of them.
+    ``jpeg``: they were re-encoded just now. ``lattices`` (N,): share of each residual that a lattice of period 2
+    explains; below ``LATTICE`` the image is no demosaiced photograph, and their probability does not count.
     """
     if not 0 < rate < 1:
         raise ValueError(f"a false-alarm rate lies between 0 and 1, got {rate}")
