@@ -15,30 +15,21 @@ import numpy as np
 import torch
 from common import gemm_gflops, report, seconds
 
-from difcore.demo.progan import Critic, ProGanPlan, ProGenerator, doublings
-from difcore.demo.progan_training import progan_step
-from difcore.machine.devices import channels_last
-
-
-def training_of(plan: ProGanPlan, device: str) -> tuple[dict, dict]:
-    """Networks and optimisers as at the start of a training."""
-    torch.manual_seed(plan.seed)
-    models = {key: channels_last(ProGenerator(plan), device) for key in ("G", "average")}
-    models["D"] = channels_last(Critic(plan), device)
-    rates = {"lr": plan.learning_rate, "betas": (0.0, 0.99), "fused": True}
-    return models, {key: torch.optim.Adam(models[key].parameters(), **rates) for key in "GD"}
+from difcore.demo.progan import ProGanPlan, ProGenerator, doublings
+from difcore.demo.training import crops_of, progan_step, untrained
 
 
 def images_per_second(plan: ProGanPlan, level: int, steps: int, device: str) -> float:
     """Rate of ``steps`` steps at 4 * 2^level px, after two to warm up."""
     images = list(np.random.default_rng(0).integers(0, 256, (32, plan.size, plan.size, 3), dtype=np.uint8))
-    models, optimisers = training_of(plan, device)
-    units = 2 * doublings(plan)
-    moment = plan.grown * min(units, 2 * level + 0.5) / units  # faded in, and resting there
+    nets = untrained(plan, device)
 
     def run(count: int) -> None:
         for step in range(count):
-            progan_step(models, optimisers, images, plan, step, moment, device)  # its loss waits for the device
+            rng = np.random.default_rng(step)
+            real = crops_of(images, plan.batch, plan.size, rng, device)
+            loss = progan_step(nets, real, plan, step, float(level), rng)
+        loss.tolist()  # waits for the device
 
     run(2)
     return steps * plan.batch / seconds(lambda: run(steps))

@@ -34,14 +34,7 @@ def main() -> None:
         parser.error(f"--export writes to data/ of a checkout, and difcore is installed in {PACKAGE_DIR}")
     runtime = resolve(options.device, options.precision, options.threads)
     for name in options.names or [name for name in SHIPPED if name != "demo-deconv2"]:
-        run = train_generator(
-            name,
-            options.folder,
-            options.steps,
-            bfloat16=runtime.bfloat16,
-            progress=not options.quiet,
-            device=runtime.device,
-        )
+        run = train_generator(name, options.folder, runtime=runtime, progress=not options.quiet, steps=options.steps)
         print(name, {key: value for key, value in run.facts.items() if key != "name"}, flush=True)
         if options.export:
             atomic_write(SHIPPED[name], lambda target, source=run.path: shutil.copyfile(source, target))

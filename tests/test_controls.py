@@ -40,7 +40,7 @@ def test_each_planted_confound_is_found_by_its_check_alone(found: Controls) -> N
 
 
 def test_what_was_confounded_before_is_not_claimed(found: Controls) -> None:
-    same = Controls(found.given, {**found.planted, NOTHING: found.planted["the same faint noise"]}, found.expected)
+    same = Controls(found.given, {**found.planted, NOTHING: found.planted["the same faint noise"]})
     verdicts = [claim.verdict for claim in same.claims("these")]
     assert verdicts.count("not comparable") == 1
 

@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from difcore.demo.decoders import spectral_distance
 from difcore.demo.gans import GanPlan
-from difcore.demo.generator_training import gan_step, spectral_distance
-from difcore.demo.generator_training import networks as gan_networks
-from difcore.demo.progan import Critic, ProGanPlan, ProGenerator
-from difcore.demo.progan_training import progan_step
+from difcore.demo.progan import ProGanPlan
+from difcore.demo.training import Networks, gan_step, progan_step, untrained
 from difcore.detectors.trained import logits
 from difcore.fingerprints.correlation import ncc
 from difcore.machine import devices
@@ -128,22 +127,26 @@ def test_free_memory_is_asked_of_the_device_with_its_index(monkeypatch: pytest.M
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8))
 
 
+def on_meta(plan: GanPlan | ProGanPlan) -> tuple[Networks, torch.Tensor]:
+    """Networks, and a batch, on torch's device without data, which refuses to have a value looked at."""
+    nets = untrained(plan)
+    models = {key: model.to("meta") for key, model in nets.models.items()}
+    optimisers = {key: torch.optim.Adam(models[key].parameters()) for key in nets.optimisers}
+    return Networks(models, optimisers, "meta"), to_batch(np.stack(IMAGES)[:, :32, :32], "meta")
+
+
 @pytest.mark.parametrize(("design", "source"), [("style", ""), ("deconv", ""), ("translate", "fabric")])
 def test_no_step_of_a_gan_waits_for_the_device(design: str, source: str) -> None:
-    """torch's device without data refuses whatever looks at a value, and whatever is not on it."""
-    plan = GanPlan(design, source, batch=2, crop=32, width=8, latent=4)
-    models = {key: model.to("meta") for key, model in gan_networks(plan).items()}
-    optimisers = {key: torch.optim.Adam(model.parameters()) for key, model in models.items()}
-    loss = gan_step(models, optimisers, IMAGES, IMAGES, plan, 0, "meta")
+    plan = GanPlan(design, source, batch=4, crop=32, width=8, latent=4)
+    nets, real = on_meta(plan)
+    loss = gan_step(nets, real, real if source else None, plan, 0)
     assert loss.device.type == "meta" and loss.shape == ()
 
 
 def test_no_step_of_a_progan_waits_for_the_device() -> None:
-    plan = ProGanPlan(size=16, epochs=3, width=16, narrow=8, latent=8, batch=4, bfloat16=False)
-    builders = {"G": ProGenerator, "average": ProGenerator, "D": Critic}
-    models = {key: build(plan).to("meta") for key, build in builders.items()}
-    optimisers = {key: torch.optim.Adam(models[key].parameters()) for key in "GD"}
-    assert progan_step(models, optimisers, IMAGES, plan, 0, 2.0, "meta").device.type == "meta"
+    plan = ProGanPlan(size=32, epochs=3, width=16, narrow=8, latent=8, batch=4, bfloat16=False)
+    nets, real = on_meta(plan)
+    assert progan_step(nets, real, plan, 0, 1.5, np.random.default_rng(0)).device.type == "meta"
 
 
 def test_logits_and_filters_stay_on_their_device() -> None:

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from tiny import grid, noise_images, with_pattern, write_images
 
-from difcore.demo.generator_training import SOURCE_STYLE
-from difcore.demo.generators import generate, load_decoder
+from difcore.demo.decoders import SOURCE_STYLE
+from difcore.demo.generators import generate, load_generator
 from difcore.experiments import own
 from difcore.experiments.own import cross_detect
 from difcore.experiments.start_here import demo_images, start_here
@@ -437,4 +437,4 @@ def test_the_demos_images_are_other_scenes() -> None:
     real, fake = demo_images(2, 32, first_seed=10)
     assert all(np.array_equal(real[k], scene(10 + 2 * k, 32, SOURCE_STYLE)) for k in range(2))
     sources = np.stack([scene(11 + 2 * k, 32, SOURCE_STYLE) for k in range(2)])
-    assert np.array_equal(fake, generate(load_decoder("demo-deconv2"), sources))
+    assert np.array_equal(fake, generate(load_generator("demo-deconv2")[0], sources))

@@ -1,7 +1,9 @@
 """ProGAN: its layers against hand-computed values, growth, penalty, exact resumption, the shipped checkpoints."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from difcore.demo import generators, progan_training
+from difcore.demo import generators, training
 from difcore.demo.generators import PROGAN_EPOCHS, PROGAN_FILES, PROGAN_T, PROGANS, progan_checkpoints
 from difcore.demo.progan import (
     Critic,
@@ -20,32 +22,24 @@ from difcore.demo.progan import (
     channels,
     double,
     doublings,
+    epoch_ends,
     growth_at,
     halve,
     latent_vectors,
     level_and_alpha,
     minibatch_spread,
+    moment_of,
     pixel_norm,
-)
-from difcore.demo.progan_training import (
-    at_growth,
-    gradient_penalty,
     progan_rate,
-    read_snapshot,
-    steps_of_epoch,
-    steps_until,
-    train_progan,
-    update_average,
 )
+from difcore.demo.training import at_growth, gradient_penalty, move_average, train
 from difcore.experiments.train_progan import (
-    adjacent_changes,
-    changes_between,
     changes_of,
     images_by_epoch,
     images_to_learn,
-    output_change,
     own_plan,
     progan_claims,
+    shipped_changes,
     train_run,
     train_shipped,
 )
@@ -198,61 +192,64 @@ def test_the_rate_is_constant_then_halves() -> None:
 def test_epochs_before_full_resolution_have_more_steps() -> None:
     """Two doublings in two epochs: at 1 there is 8 px, at 1.5 begins 16 px."""
     plan = replace(TINY, early=3)
-    assert [steps_of_epoch(epoch, plan) for epoch in (1, 2, 3, 4)] == [12, 4, 4, 4]
-    assert [steps_until(epoch, plan) for epoch in (0, 1, 4)] == [0, 12, 24]
+    assert epoch_ends(plan) == (12, 16, 20, 24)
+    assert [moment_of(step, plan) for step in (0, 6, 12, 14, 23)] == [0, 0.5, 1, 1.5, 3.75]
 
 
 def test_the_average_moves_by_its_share() -> None:
     torch.manual_seed(0)
     average, model = ProGenerator(TINY), ProGenerator(TINY)
     before, there = average.rgb[0].weight.clone(), model.rgb[0].weight
-    update_average(average, model, 0.75, 1.5)
+    move_average({"average": average, "G": model}, 1000, 0.75)
     assert torch.allclose(average.rgb[0].weight, 0.75 * before + 0.25 * there)
-    assert average.growth.item() == 1.5
 
 
 def test_a_killed_training_goes_on_with_the_same_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, step = noise(), progan_training.progan_step
+    images, step = noise(), training.progan_step
     plan = replace(TINY, bfloat16=True)
-    whole = train_progan(images, plan, tmp_path / "whole", (2,), progress=False)
-    killed_at = int(np.random.default_rng().integers(steps_until(1, plan), steps_until(plan.epochs, plan)))
+    whole = train(images, plan, tmp_path / "whole", kept=(2,), progress=False)
+    killed_at = int(np.random.default_rng().integers(epoch_ends(plan)[0], epoch_ends(plan)[-1]))
 
-    def dying(*args: object) -> tuple[float, float]:
-        if args[4] == killed_at:
+    def dying(*args: Any) -> torch.Tensor:
+        if args[3] == killed_at:
             raise KeyboardInterrupt
         return step(*args)
 
-    monkeypatch.setattr(progan_training, "progan_step", dying)
+    monkeypatch.setattr(training, "progan_step", dying)
     with pytest.raises(KeyboardInterrupt):
-        train_progan(images, plan, tmp_path / "killed", (2,), progress=False)
-    monkeypatch.setattr(progan_training, "progan_step", step)
-    resumed = train_progan(images, plan, tmp_path / "killed", (2,), progress=False)
-    losses = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["losses"] for run in ("whole", "killed")]
-    assert len(losses[0]) == steps_until(plan.epochs, plan)
-    assert np.allclose(*losses, rtol=0, atol=1e-6), killed_at
+        train(images, plan, tmp_path / "killed", kept=(2,), progress=False)
+    monkeypatch.setattr(training, "progan_step", step)
+    resumed = train(images, plan, tmp_path / "killed", kept=(2,), progress=False)
+    saved = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "killed")]
+    assert len(saved[0]["losses"]) == epoch_ends(plan)[-1]
+    assert np.allclose(*(run["losses"] for run in saved), rtol=0, atol=1e-6), killed_at
     z = latent_vectors(range(3), plan.latent)
+    assert torch.allclose(whole(z), resumed(z), atol=1e-6)
     for epoch in (2, plan.epochs):
-        assert torch.allclose(whole[epoch](z), resumed[epoch](z), atol=1e-6)
-    assert not torch.allclose(whole[2](z), whole[plan.epochs](z), atol=1e-4)
-    assert (tmp_path / "killed" / f"samples-{plan.epochs:03d}.png").is_file()
-    assert torch.equal(read_snapshot(tmp_path / "killed", 2, plan)(z), resumed[2](z))
+        for key, value in saved[0]["kept"][epoch].items():
+            assert torch.allclose(value, saved[1]["kept"][epoch][key], atol=1e-6), key
+    assert not torch.allclose(*(saved[0]["kept"][epoch]["first.weight"] for epoch in (2, 4)), atol=1e-4)
+    with Image.open(tmp_path / "killed" / f"samples-{plan.epochs:03d}.png") as grid:
+        assert grid.size == (8 * plan.size, 8 * plan.size)
+        corner = np.asarray(grid)[: plan.size, : plan.size].astype(int)
+    first = generators.generate_from(whole, [latent_vectors([training.GRID_SEED], plan.latent)])[0]
+    assert np.abs(corner - first).max() <= 1
 
 
 def test_another_seed_gives_another_model_and_another_plan_no_resumption(tmp_path: Path) -> None:
     plan, z = replace(TINY, epochs=1), latent_vectors(range(3), TINY.latent)
-    one = train_progan(noise(), plan, tmp_path / "0", progress=False, grid_every=0)[1](z)
-    other = train_progan(noise(), replace(plan, seed=1), tmp_path / "1", progress=False, grid_every=0)[1](z)
+    one = train(noise(), plan, tmp_path / "0", progress=False)(z)
+    other = train(noise(), replace(plan, seed=1), tmp_path / "1", progress=False)(z)
     assert not torch.allclose(one, other, atol=1e-2)
-    assert not list(tmp_path.glob("*/samples-*.png"))
     with pytest.raises(ValueError, match="another plan"):
-        train_progan(noise(), replace(plan, seed=2), tmp_path / "0", progress=False)
+        train(noise(), replace(plan, seed=2), tmp_path / "0", progress=False)
 
 
 def test_what_cannot_be_trained_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="epochs"):
-        train_progan(noise(), TINY, tmp_path, (99,), progress=False)
+        train(noise(), TINY, tmp_path, kept=(99,), progress=False)
     with pytest.raises(ValueError, match="at least 16 px"):
-        train_progan(noise(size=12), TINY, tmp_path, progress=False)
+        train(noise(size=12), TINY, tmp_path, progress=False)
     with pytest.raises(ValueError, match="unknown ProGAN"):
         train_shipped("demo-dcgan", tmp_path)
 
@@ -262,7 +259,7 @@ def test_a_short_training_learns_the_colour_of_the_images(tmp_path: Path) -> Non
     colour = np.array([200, 60, 30], np.uint8)
     images = [np.broadcast_to(colour, (8, 8, 3)).copy() for _ in range(8)]
     plan = replace(TINY, size=8, epochs=40, images_per_epoch=64, learning_rate=4e-3, decay_from=30.0, half_life=4.0)
-    model = train_progan(images, plan, tmp_path, progress=False, grid_every=0)[40]
+    model = train(images, plan, tmp_path, progress=False)
     with torch.no_grad():
         out = model(latent_vectors(range(32), plan.latent)).mean((0, 2, 3)).numpy() * 255
     assert np.abs(out - colour).max() < 25
@@ -273,8 +270,8 @@ def test_a_short_training_learns_the_colour_of_the_images(tmp_path: Path) -> Non
 
 def test_a_run_leaves_weights_that_say_what_they_are(tmp_path: Path) -> None:
     plan = replace(TINY, epochs=2)
-    run = train_run("mine", noise(), "noise", plan, tmp_path, (1,), progress=False, grid_every=0)
-    assert sorted(run.paths) == [1, 2] and run.losses.shape == (steps_until(2, plan), 2)
+    run = train_run("mine", (noise(), "noise"), plan, tmp_path, (1,), progress=False)
+    assert sorted(run.paths) == [1, 2] and run.losses.shape == (epoch_ends(plan)[-1], 2)
     facts = generators.read_facts(run.paths[1])
     assert (facts["kind"], facts["epoch"], facts["data"], facts["plan"]["size"]) == ("progan", 1, "noise", 16)
     fakes = generators.fakes_of(run.paths[2], [5, 6, 5], 16)
@@ -285,15 +282,12 @@ def test_a_run_leaves_weights_that_say_what_they_are(tmp_path: Path) -> None:
 
 
 def test_the_change_of_the_output_between_checkpoints(tmp_path: Path) -> None:
-    run = train_run("mine", noise(), "noise", TINY, tmp_path, (2, 3), progress=False, grid_every=0)
-    names = [str(path) for path in run.paths.values()]
-    change = output_change(names, range(6))
-    assert change.shape == (3, 3) and np.array_equal(change, change.T) and not change.diagonal().any()
-    images = [generators.fakes_of(name, range(6), 16).astype(float) / 255 for name in names]
-    assert change[0, 2] == pytest.approx(np.sqrt(np.square(images[0] - images[2]).mean()), abs=3e-3)  # 8 bits
-    table = adjacent_changes(images_by_epoch(run.paths, range(6)))
-    assert list(table.epoch) == [3, 4] and list(table.since) == [2, 3]
-    assert list(table.change) == pytest.approx([change[0, 1], change[1, 2]])
+    run = train_run("mine", (noise(), "noise"), TINY, tmp_path, (2, 3), progress=False)
+    table = changes_of(images_by_epoch({"mine": run.paths}, 6, 0))
+    images = [generators.fakes_of(path, range(6), 16).astype(float) / 255 for path in run.paths.values()]
+    change = [np.sqrt(np.square(a - b).mean()) for a, b in pairwise(images)]
+    assert list(table.epoch) == [3, 4] and list(table.since) == [2, 3] and set(table.run) == {"mine"}
+    assert list(table.change) == pytest.approx(change, rel=1e-4)
     assert table.spread[1] == pytest.approx(np.sqrt(np.square(images[2] - np.roll(images[2], 1, 0)).mean()), rel=1e-4)
 
 
@@ -322,10 +316,9 @@ def test_the_verdict_on_convergence() -> None:
 
 
 def test_the_figure_and_the_slider_over_epochs(tmp_path: Path) -> None:
-    run = train_run("mine", noise(), "noise", TINY, tmp_path, (2, 3), progress=False, grid_every=0)
-    images = images_by_epoch(run.paths, range(4))
-    table = changes_between({"mine": images, "again": images})
-    assert table.equals(changes_of({"mine": run.paths, "again": run.paths}, range(4)))
+    run = train_run("mine", (noise(), "noise"), TINY, tmp_path, (2, 3), progress=False)
+    images = images_by_epoch({"mine": run.paths}, 4)["mine"]
+    table = changes_of({"mine": images, "again": images})
     assert list(table.run) == ["mine", "mine", "again", "again"]
     (axes,) = change_by_epoch(table).axes
     assert np.allclose(axes.lines[0].get_ydata(), table.change[:2])
@@ -346,10 +339,10 @@ def test_the_figure_and_the_slider_over_epochs(tmp_path: Path) -> None:
 
 def test_a_plan_of_any_length_has_grown_before_it_decays() -> None:
     for epochs in (2, 12, 70):
-        plan = own_plan(epochs, size=16, seed=3)
+        plan = own_plan(epochs, 16, 4, 16, 2e-3, {"width": 8}, seed=3)
         assert (plan.epochs, plan.size, plan.seed) == (epochs, 16, 3)
         assert plan.grown < plan.decay_from < plan.epochs and progan_rate(epochs, plan) < plan.learning_rate
-    assert own_plan(70, 70.0).decay_from == 70
+    assert own_plan(70, 16, 4, 16, 2e-3, {}, 70.0).decay_from == 70
 
 
 def test_what_a_folder_offers_to_learn(tmp_path: Path) -> None:
@@ -357,16 +350,16 @@ def test_what_a_folder_offers_to_learn(tmp_path: Path) -> None:
     Image.fromarray(picture).save(tmp_path / "a.png")
     Image.fromarray(picture[:12]).save(tmp_path / "b.png")
     Image.fromarray(picture[::-1]).save(tmp_path / "c.png")
-    images, text = images_to_learn(tmp_path, "mixed", 0, 16, tmp_path, progress=False)
+    images, text = images_to_learn(tmp_path, "mixed", 0, 16, tmp_path)
     assert [image.shape for image in images] == [(16, 16, 3)] * 2
     assert np.array_equal(images[0], picture[12:28, 12:28])
     assert "2 images" in text and "skipped 1 of 3 images" in text and str(tmp_path.parent) not in text
-    assert len(images_to_learn(tmp_path, "mixed", 1, 16, tmp_path, progress=False)[0]) == 1
+    assert len(images_to_learn(tmp_path, "mixed", 1, 16, tmp_path)[0]) == 1
     with pytest.raises(ValueError, match="no image"):
-        images_to_learn(tmp_path, "mixed", 0, 64, tmp_path, progress=False)
+        images_to_learn(tmp_path, "mixed", 0, 64, tmp_path)
     with pytest.raises(FolderError):
-        images_to_learn(tmp_path / "none", "mixed", 0, 64, tmp_path, progress=False)
-    images, text = images_to_learn("", "clouds", 2, 16, tmp_path / "cache", progress=False)
+        images_to_learn(tmp_path / "none", "mixed", 0, 64, tmp_path)
+    images, text = images_to_learn("", "clouds", 2, 16, tmp_path / "cache")
     assert np.array_equal(images[1], scene(20_001, 16, "clouds")) and "2 scenes 16x16, style clouds" in text
 
 
@@ -391,7 +384,7 @@ def test_the_shipped_weights_are_small(present: list[str]) -> None:
 
 def test_shipped_weights_load_and_give_one_image_for_each_seed(present: list[str]) -> None:
     for name in present:
-        model, plan = generators.load_with_plan(name)
+        model, plan = generators.load_generator(name)
         facts = generators.read_facts(name)
         run = name if name in PROGAN_T else name.rpartition("-e")[0]
         assert replace(plan, bfloat16=False) == PROGANS[run] and facts["name"] == run and facts["style"] == plan.style
@@ -406,7 +399,7 @@ def test_shipped_weights_load_and_give_one_image_for_each_seed(present: list[str
 def test_all_checkpoints_share_their_latents_but_not_their_weights(present: list[str]) -> None:
     assert torch.equal(latent_vectors([1, 2], 64)[1:], latent_vectors([2], 64))
     fakes = {name: generators.fakes_of(name, [0], 64).astype(float) for name in present}
-    states = {name: generators.load_generator(name).state_dict()["ups.0.weight"] for name in present}
+    states = {name: generators.load_generator(name)[0].state_dict()["ups.0.weight"] for name in present}
     for one in present:
         for other in present:
             if one < other:
@@ -418,3 +411,10 @@ def test_all_checkpoints_share_their_latents_but_not_their_weights(present: list
 def test_other_sizes_can_be_built(size: int) -> None:
     plan = replace(ProGanPlan(), size=size)
     assert ProGenerator(plan)(latent_vectors([0], plan.latent)).shape == (1, 3, size, size)
+
+
+def test_the_shipped_runs_converge(present: list[str]) -> None:
+    changes, images = shipped_changes(4, 2)
+    assert len(images) == 4 and changes.groupby("run").size().tolist() == [4] * 4
+    for stacks in images.values():
+        assert list(stacks) == list(PROGAN_EPOCHS) and all(x.shape == (2, 64, 64, 3) for x in stacks.values())

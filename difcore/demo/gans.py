@@ -1,62 +1,43 @@
-"""Five small GAN generators of different design, and the discriminator that trains them. All are convolutional."""
+"""Five small GAN generators of different design, and the networks that train them. All are convolutional."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from difcore.demo.decoders import conv, upsample
+from difcore.demo.decoders import UPSAMPLING, conv
 
 SCALE = 16  # the latent map has 1/16 of the image's side
 
 
 @dataclass(frozen=True)
 class GanPlan:
-    """One training of a GAN; equal plans and images give equal weights.
+    """One training of a GAN; equal plans and images give equal weights."""
 
-    Attributes
-    ----------
-    design : {"deconv", "resnet", "shuffle", "style", "translate"}
-    source : str
-        Style of the scenes that the translator is given; empty for designs that start from noise.
-    style : str
-        Style of the scenes that the images should look like.
-    steps, batch, crop : int
-        Optimisation steps, images per step, their side in px (a multiple of 16).
-    width, latent : int
-        Feature channels at a quarter of full resolution; channels of the latent map.
-    learning_rate : float
-        Adam's, of both networks: constant, then linear to zero in the last third.
-    ema : float
-        Decay of the running average of the generator's weights, which is what is shipped.
-    r1 : float
-        Weight of the discriminator's gradient penalty on real images, which is taken at every 4th step.
-    content : float
-        Weight of the loss that ties a translation to its source, or an image to its reconstruction from the
-        encoder's latent.
-    seed : int
-        Of the initial weights, crops and latents.
-    bfloat16 : bool
-        Train in bfloat16.
-    """
-
-    design: str = "deconv"
-    source: str = ""
-    style: str = "mixed"
+    design: str = "deconv"  # see ``DESIGNS``
+    source: str = ""  # style of the scenes that the translator is given; empty for designs that start from noise
+    style: str = "mixed"  # of the scenes that the images should look like
     steps: int = 1000
     batch: int = 8
-    crop: int = 64
-    width: int = 48
-    latent: int = 32
-    learning_rate: float = 1e-3
-    ema: float = 0.99
-    r1: float = 1.0
-    content: float = 10.0
-    seed: int = 0
+    crop: int = 64  # px, a multiple of 16
+    width: int = 48  # feature channels at a quarter of full resolution
+    latent: int = 32  # channels of the latent map
+    learning_rate: float = 1e-3  # Adam's, of all networks: constant, then linear to zero in the last third
+    ema: float = 0.99  # decay of the running average of the generator's weights, which is what is shipped
+    r1: float = 1.0  # weight of the discriminator's gradient penalty on real images, taken at every 4th step
+    content: float = 10.0  # weight of what ties a translation to its source, or an image to its reconstruction
+    seed: int = 0  # of the first weights, crops and latents
     bfloat16: bool = False
+
+    def rate(self, step: int) -> float:
+        """Learning rate of ``step`` (0-based)."""
+        return self.learning_rate * min(1.0, (step + 1) / 100, 3 * (self.steps - step) / self.steps)
 
 
 class FeatureNorm(nn.Module):
@@ -66,42 +47,37 @@ class FeatureNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
 
 
+def normed(kind: str, c_in: int, c_out: int) -> nn.Sequential:
+    """Doubling by one of ``UPSAMPLING``, norm and ReLU."""
+    return nn.Sequential(UPSAMPLING[kind](c_in, c_out), FeatureNorm(), nn.ReLU())
+
+
 class ResidualUp(nn.Module):
     """Nearest-neighbour doubling with a residual branch of two 3x3 convolutions (Miyato et al. 2018)."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            FeatureNorm(), nn.ReLU(), upsample("nearest", c_in, c_out), FeatureNorm(), nn.ReLU(),
-            nn.Conv2d(c_out, c_out, 3, 1, 1),
-        )  # fmt: skip
+            FeatureNorm(), nn.ReLU(), *normed("nearest", c_in, c_out), nn.Conv2d(c_out, c_out, 3, 1, 1)
+        )
         self.skip = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(c_in, c_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.branch(x) + self.skip(x)
 
 
-def doubling(design: str, c_in: int, c_out: int) -> nn.Module:
-    """One stage of a generator that starts from noise: height and width doubled."""
-    if design == "resnet":
-        return ResidualUp(c_in, c_out)
-    kind = {"deconv": "deconv4", "shuffle": "shuffle"}[design]
-    return nn.Sequential(upsample(kind, c_in, c_out), FeatureNorm(), nn.ReLU())
-
-
-def stage_widths(width: int) -> tuple[tuple[int, int], ...]:
+def stage_widths(w: int) -> tuple[tuple[int, int], ...]:
     """Channels in and out of the four doublings."""
-    w = width
     return ((2 * w, 2 * w), (2 * w, w), (w, w // 2), (w // 2, w // 4))
 
 
 class NoiseGenerator(nn.Module):
     """Latent map (B, latent, H/16, W/16) ~ N(0, 1) to images (B, 3, H, W) in [0, 1], by four doublings."""
 
-    def __init__(self, design: str, width: int, latent: int) -> None:
+    def __init__(self, doubling: Callable[[int, int], nn.Module], width: int, latent: int) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(latent, 2 * width, 3, 1, 1), FeatureNorm(), nn.ReLU())
-        self.stages = nn.Sequential(*(doubling(design, a, b) for a, b in stage_widths(width)))
+        self.stages = nn.Sequential(*(doubling(a, b) for a, b in stage_widths(width)))
         self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(width // 4, 3, 3, 1, 1))
 
     def forward(self, z: Tensor, noise: Tensor) -> Tensor:
@@ -154,9 +130,8 @@ class StyleGenerator(nn.Module):
 class Translator(nn.Module):
     """Image to image: x + tanh(network(x)) / 2; in the network two strided convolutions, two deconvolutions."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, w: int) -> None:
         super().__init__()
-        w = width
         self.down = nn.Sequential(conv(3, w // 2), conv(w // 2, w, 2), conv(w, 2 * w, 2))
         self.middle = nn.ModuleList(nn.Sequential(conv(2 * w, 2 * w), nn.Conv2d(2 * w, 2 * w, 3, 1, 1)) for _ in "12")
         ups = [nn.Sequential(nn.ConvTranspose2d(a, b, 3, 2, 1, 1), nn.SiLU()) for a, b in ((2 * w, w), (w, w // 2))]
@@ -170,26 +145,13 @@ class Translator(nn.Module):
         return x + 0.5 * torch.tanh(self.up(h))
 
 
-BUILDERS: dict[str, Callable[[GanPlan], nn.Module]] = {
-    "deconv": lambda plan: NoiseGenerator("deconv", plan.width, plan.latent),
-    "resnet": lambda plan: NoiseGenerator("resnet", plan.width, plan.latent),
-    "shuffle": lambda plan: NoiseGenerator("shuffle", plan.width, plan.latent),
-    "style": lambda plan: StyleGenerator(plan.width, plan.latent),
-    "translate": lambda plan: Translator(plan.width),
+DESIGNS: dict[str, Callable[[int, int], nn.Module]] = {  # of width and latent
+    "deconv": partial(NoiseGenerator, partial(normed, "deconv4")),
+    "resnet": partial(NoiseGenerator, ResidualUp),
+    "shuffle": partial(NoiseGenerator, partial(normed, "shuffle")),
+    "style": StyleGenerator,
+    "translate": lambda width, latent: Translator(width),
 }
-
-
-def build_gan(plan: GanPlan) -> nn.Module:
-    """The untrained generator of a plan.
-
-    Raises
-    ------
-    ValueError
-        If its design is unknown.
-    """
-    if plan.design not in BUILDERS:
-        raise ValueError(f"unknown GAN design {plan.design!r}; choose from {', '.join(BUILDERS)}")
-    return BUILDERS[plan.design](plan)
 
 
 class Encoder(nn.Module):
@@ -198,9 +160,8 @@ class Encoder(nn.Module):
     Used in training only, to keep the generator from ignoring its latent.
     """
 
-    def __init__(self, width: int, latent: int) -> None:
+    def __init__(self, w: int, latent: int) -> None:
         super().__init__()
-        w = width
         self.layers = nn.Sequential(nn.PixelUnshuffle(4), conv(48, w), conv(w, w, 2), conv(w, 2 * w, 2))
         self.last = nn.Conv2d(2 * w, latent, 3, 1, 1)
 
@@ -218,12 +179,31 @@ class Discriminator(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        channels = (3, width, 2 * width, 4 * width, 4 * width)
-        pairs = zip(channels, channels[1:], strict=False)
+        pairs = pairwise((3, width, 2 * width, 4 * width, 4 * width))
         self.features = nn.Sequential(*(nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2)) for a, b in pairs))
-        self.last = nn.Conv2d(channels[-1] + 1, 1, 3, 1, 1)
+        self.last = nn.Conv2d(4 * width + 1, 1, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.features(4 * (x - 0.5))
         spread = (h.float().var(0, correction=0) + 1e-8).sqrt().mean()
         return self.last(torch.cat([h, spread.to(h.dtype).expand(len(h), 1, *h.shape[2:])], 1))
+
+
+def latents(seeds: Sequence[Sequence[int]], channels: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Inputs of a generator that starts from noise: z (B, channels, H/16, W/16) and noise (B, 1, H, W), both N(0, 1).
+
+    Image k is determined by ``seeds[k]`` and the size alone.
+
+    Raises
+    ------
+    ValueError
+        If a side is not a multiple of 16.
+    """
+    if height % SCALE or width % SCALE:
+        raise ValueError(f"GAN images have sides that are multiples of {SCALE} px, not {height} x {width}")
+    z, noise = [], []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        z.append(rng.standard_normal((channels, height // SCALE, width // SCALE), np.float32))
+        noise.append(rng.standard_normal((1, height, width), np.float32))
+    return torch.from_numpy(np.stack(z)), torch.from_numpy(np.stack(noise))

@@ -3,8 +3,6 @@
 Six autoencoders: real scenes go in, and what the decoder makes of their latents are the fakes. As in latent diffusion
 models, it is the decoder, through its up-sampling and borders, that leaves the fingerprint. Children of them, for
 lineage. Five small GANs. Four ProGANs, each at five epochs of its training, and one of each style of scenes.
-
-From a generator in memory to fakes of eight bits.
 """
 
 from __future__ import annotations
@@ -18,50 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from difcore.demo.decoders import LatentDecoder
-from difcore.demo.gans import GanPlan, build_gan
-from difcore.demo.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, build_decoder, latents
+from difcore.demo.decoders import SOURCE_STYLE, ChildPlan, GeneratorPlan, LatentDecoder
+from difcore.demo.gans import DESIGNS, GanPlan, latents
 from difcore.demo.progan import ProGanPlan, ProGenerator, latent_vectors
 from difcore.files import DATA_DIR, atomic_safetensors, read_safetensors
 from difcore.images.scenes import STYLES, rendered
 from difcore.machine.devices import to_batch
-
-
-def eight_bits(images: Tensor) -> np.ndarray:
-    """Images (N, 3, H, W), clipped to [0, 1], as uint8 (N, H, W, 3)."""
-    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-
-
-@torch.inference_mode()
-def generate(model: nn.Module, images: np.ndarray, batch: int = 8) -> np.ndarray:
-    """Fakes made of images: 8-bit outputs (N, H, W, 3) for uint8 images (N, H, W, 3) with sides of multiples of 4."""
-    out = [eight_bits(model(to_batch(images[k : k + batch]))) for k in range(0, len(images), batch)]
-    return np.concatenate(out)
-
-
-@torch.inference_mode()
-def generate_from_noise(model: nn.Module, plan: GanPlan, seeds: Sequence[int], size: int, batch: int = 8) -> np.ndarray:
-    """Fakes (N, size, size, 3) uint8 of latent seeds."""
-    out = []
-    for k in range(0, len(seeds), batch):
-        inputs = latents([[plan.seed, seed] for seed in seeds[k : k + batch]], plan.latent, size, size)
-        out.append(eight_bits(model(*inputs)))
-    return np.concatenate(out)
-
-
-@torch.inference_mode()
-def generate_progan(model: nn.Module, plan: ProGanPlan, seeds: Sequence[int], size: int, batch: int = 32) -> np.ndarray:
-    """Fakes (N, size, size, 3) uint8 of latent seeds, which mean the same latents to all ProGANs.
-
-    Raises
-    ------
-    ValueError
-        If the size is not the model's.
-    """
-    if size != plan.size:
-        raise ValueError(f"this ProGAN makes images of {plan.size} px a side and no others, not {size}")
-    z = latent_vectors(seeds, plan.latent)
-    return np.concatenate([eight_bits(model(part)) for part in z.split(batch)])
 
 
 def decoder_plan(kind: str, seed: int, last: str = "", **changes: Any) -> GeneratorPlan:
@@ -89,11 +49,11 @@ CHILDREN: dict[str, ChildPlan] = {
     "demo-deconv2-pebbles-city": ChildPlan("demo-deconv2-pebbles", "city-binned", seed=18),
 }
 GANS: dict[str, GanPlan] = {
-    "demo-dcgan": GanPlan("deconv", steps=1000, seed=21),
-    "demo-resgan": GanPlan("resnet", steps=1000, seed=22),
-    "demo-shufflegan": GanPlan("shuffle", steps=1000, width=32, seed=23),
-    "demo-stylegan": GanPlan("style", steps=1000, seed=24),
-    "demo-translate": GanPlan("translate", "fabric", steps=1000, width=32, seed=25),
+    "demo-dcgan": GanPlan("deconv", seed=21),
+    "demo-resgan": GanPlan("resnet", seed=22),
+    "demo-shufflegan": GanPlan("shuffle", width=32, seed=23),
+    "demo-stylegan": GanPlan("style", seed=24),
+    "demo-translate": GanPlan("translate", "fabric", width=32, seed=25),
 }
 PROGAN_STYLES = [name for name, style in STYLES.items() if style.camera == "bilinear"]
 SHORTER = ProGanPlan(epochs=46, decay_from=34.0)
@@ -124,58 +84,11 @@ AnyPlan = GeneratorPlan | GanPlan | ProGanPlan
 KINDS: dict[str, type[AnyPlan]] = {"decoder": GeneratorPlan, "gan": GanPlan, "progan": ProGanPlan}
 
 
-def fakes_of(
-    name: str | Path,
-    seeds: Sequence[int],
-    size: int = 128,
-    style: str = SOURCE_STYLE,
-    scenes_of: Callable[[Sequence[int], int, str], np.ndarray] = rendered,
-) -> np.ndarray:
-    """One fake for each seed, uint8 (N, size, size, 3), determined by the generator, the seed, size and style.
-
-    Decoders reconstruct the scene of that seed and style, the translator translates the scene of that seed in the
-    style that it was trained on, the other GANs and the ProGANs draw their latent from the seed.
-
-    Parameters
-    ----------
-    name : str or path
-        A shipped generator, or a weights file.
-    seeds : sequence of int
-    size : int
-        Side in px: a multiple of 4, of 16 for GANs that start from noise; a ProGAN has one size only, its own.
-    scenes_of : callable
-        Gives scenes, of seeds, size and style, where they are kept somewhere.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the generator has no weights.
-    ValueError
-        If there is no seed, or the size does not suit the generator.
-    """
-    model, plan = load_with_plan(name)
-    if not len(seeds):
-        raise ValueError("no seed to make a fake of")
-    if isinstance(plan, ProGanPlan):
-        return generate_progan(model, plan, seeds, size)
-    if isinstance(plan, GanPlan) and not plan.source:
-        return generate_from_noise(model, plan, seeds, size)
-    if size % 4:
-        raise ValueError(f"sides must be multiples of 4 px, not {size}")
-    style = plan.source if isinstance(plan, GanPlan) else style
-    return generate(model, scenes_of(seeds, size, style))
-
-
-def sample(name: str | Path, n: int, size: int = 128, first_seed: int = 0, style: str = SOURCE_STYLE) -> np.ndarray:
-    """``n`` fakes of consecutive seeds, uint8 (n, size, size, 3), see ``fakes_of``."""
-    return fakes_of(name, range(first_seed, first_seed + n), size, style)
-
-
-def save_generator(path: Path | str, model: nn.Module, plan: AnyPlan, metadata: Mapping[str, Any]) -> Path:
-    """Write the weights in half precision with their plan."""
-    tensors = {key: value.half() for key, value in model.state_dict().items()}
-    kind = next(kind for kind, plans in KINDS.items() if isinstance(plan, plans))
-    return atomic_safetensors(path, tensors, {**metadata, "plan": asdict(plan), "kind": kind})
+def build(plan: AnyPlan) -> nn.Module:
+    """The untrained generator of a plan."""
+    if isinstance(plan, GanPlan):
+        return DESIGNS[plan.design](plan.width, plan.latent)
+    return ProGenerator(plan) if isinstance(plan, ProGanPlan) else LatentDecoder(plan)
 
 
 def weights_path(name: str | Path) -> Path:
@@ -193,6 +106,31 @@ def weights_path(name: str | Path) -> Path:
     return path
 
 
+def save_generator(path: Path | str, model: nn.Module, plan: AnyPlan, metadata: Mapping[str, Any]) -> Path:
+    """Write the weights in half precision with their plan."""
+    tensors = {key: value.half() for key, value in model.state_dict().items()}
+    kind = next(kind for kind, plans in KINDS.items() if isinstance(plan, plans))
+    return atomic_safetensors(path, tensors, {**metadata, "plan": asdict(plan), "kind": kind})
+
+
+def load_generator(name: str | Path) -> tuple[Any, Any]:
+    """A shipped generator, or the one in a file, in eval mode, and the plan that it was trained by.
+
+    A ``LatentDecoder`` or ``Translator`` maps images to images, a ``ProGenerator`` latent vectors (see
+    ``latent_vectors``), the other GANs what ``latents`` gives.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    tensors, facts = read_safetensors(weights_path(name))
+    plan = KINDS[facts["kind"]](**facts["plan"])
+    model = build(plan)
+    model.load_state_dict({key: values.float() for key, values in tensors.items()})
+    return model.eval(), plan
+
+
 def read_facts(name: str | Path) -> dict[str, Any]:
     """What a generator's file says of itself: kind, name, data, plan; a decoder's PSNR in dB, a ProGAN's epoch."""
     return read_safetensors(weights_path(name))[1]
@@ -207,48 +145,63 @@ def real_style(name: str | Path) -> str:
     return SOURCE_STYLE if facts["kind"] == "decoder" else str(facts["plan"]["style"])
 
 
-def load_with_plan(name: str | Path) -> tuple[nn.Module, AnyPlan]:
-    """A generator in eval mode, and the plan that it was trained by."""
-    tensors, facts = read_safetensors(weights_path(name))
-    state = {key: values.float() for key, values in tensors.items()}
-    plan = KINDS[facts["kind"]](**facts["plan"])
-    model = build(plan)
-    model.load_state_dict(state)
-    return model.eval(), plan
+def eight_bits(images: Tensor) -> np.ndarray:
+    """Images (N, 3, H, W), clipped to [0, 1], as uint8 (N, H, W, 3)."""
+    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def build(plan: AnyPlan) -> nn.Module:
-    """The untrained generator of a plan."""
-    if isinstance(plan, ProGanPlan):
-        return ProGenerator(plan)
-    return build_gan(plan) if isinstance(plan, GanPlan) else build_decoder(plan)
+@torch.inference_mode()
+def generate(model: nn.Module, images: np.ndarray, batch: int = 8) -> np.ndarray:
+    """Fakes made of images: 8-bit outputs (N, H, W, 3) for uint8 images (N, H, W, 3) with sides of multiples of 4."""
+    parts = (to_batch(images[k : k + batch]) for k in range(0, len(images), batch))
+    return np.concatenate([eight_bits(model(part)) for part in parts])
 
 
-def load_generator(name: str | Path) -> nn.Module:
-    """The generator shipped under ``name``, or the one in a file, in eval mode.
+@torch.inference_mode()
+def generate_from(model: nn.Module, inputs: Iterable[Tensor], batch: int = 8) -> np.ndarray:
+    """Fakes (N, H, W, 3) uint8 of a model's inputs, (N, ...) each."""
+    return np.concatenate([eight_bits(model(*part)) for part in zip(*(x.split(batch) for x in inputs), strict=True)])
 
-    A ``LatentDecoder`` or ``Translator`` maps images to images, a ``ProGenerator`` latent vectors (see
-    ``difcore.demo.progan.latent_vectors``), the other GANs (z, noise).
+
+def fakes_of(
+    name: str | Path,
+    seeds: Sequence[int],
+    size: int = 128,
+    style: str = SOURCE_STYLE,
+    scenes_of: Callable[[Sequence[int], int, str], np.ndarray] = rendered,
+) -> np.ndarray:
+    """One fake for each seed, uint8 (N, size, size, 3), determined by the generator, the seed, size and style.
+
+    Decoders reconstruct the scene of that seed and style, the translator translates the scene of that seed in the
+    style that it was trained on, the other GANs and the ProGANs draw their latent from the seed.
+
+    Parameters
+    ----------
+    name : str or path
+        A shipped generator, or a weights file.
+    seeds : sequence of int
+        All ProGANs make their images of the same latents.
+    size : int
+        Side in px: a multiple of 4, of 16 for GANs that start from noise; a ProGAN has one size only, its own.
+    scenes_of : callable
+        Gives scenes, of seeds, size and style, where they are kept somewhere.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
-    """
-    return load_with_plan(name)[0]
-
-
-def load_decoder(name: str | Path = "demo-deconv2") -> LatentDecoder:
-    """``load_generator`` for decoders and their children.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
+        If the generator has no weights.
     ValueError
-        If it is a GAN.
+        If there is no seed, or the size does not suit the generator.
     """
-    model = load_generator(name)
-    if not isinstance(model, LatentDecoder):
-        raise ValueError(f"{name} is no decoder but a GAN")
-    return model
+    model, plan = load_generator(name)
+    if not len(seeds):
+        raise ValueError("no seed to make a fake of")
+    if isinstance(plan, ProGanPlan):
+        if size != plan.size:
+            raise ValueError(f"this ProGAN makes images of {plan.size} px a side and no others, not {size}")
+        return generate_from(model, [latent_vectors(seeds, plan.latent)], 32)
+    if isinstance(plan, GanPlan) and not plan.source:
+        return generate_from(model, latents([[plan.seed, seed] for seed in seeds], plan.latent, size, size))
+    if size % 4:
+        raise ValueError(f"sides must be multiples of 4 px, not {size}")
+    return generate(model, scenes_of(seeds, size, plan.source if isinstance(plan, GanPlan) else style))

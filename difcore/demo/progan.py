@@ -7,8 +7,11 @@ rate, pixel norm, minibatch standard deviation. No noise is added: what an image
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -20,56 +23,31 @@ GROUP = 4  # images whose spread the critic sees
 
 @dataclass(frozen=True)
 class ProGanPlan:
-    """One training of a ProGAN; equal plans and images give equal weights.
+    """One training of a ProGAN; equal plans and images give equal weights."""
 
-    Attributes
-    ----------
-    style : str
-        Style of the scenes that it is trained on; empty for images of a folder.
-    seed : int
-        Of the initial weights, crops and latents.
-    size : int
-        Side of the images in px: 4 times a power of two.
-    epochs, images_per_epoch, batch : int
-        Length of the training; images of an epoch at full resolution; images per step.
-    early : int
-        An epoch that ends before full resolution begins shows this many times as many: its steps cost far less.
-    width, narrow, latent : int
-        Channels at the lowest and at full resolution (doubled with each halving up to ``width``); length of the
-        latent vector.
-    grown : float
-        Epoch at which full resolution is faded in.
-    learning_rate, decay_from, half_life : float
-        Adam's rate, of both networks; epoch that it is constant up to; epochs in which it then halves.
-    ema : float
-        Decay, per step, of the running average of the generator's weights, which is what is kept.
-    penalty, drift : float
-        Weights of the gradient penalty and of the critic's squared values on real images.
-    penalty_every : int
-        Steps from one gradient penalty to the next, which is weighted by as much.
-    bfloat16 : bool
-        Mixed precision.
-    """
-
-    style: str = "mixed"
-    seed: int = 0
-    size: int = 64
+    style: str = "mixed"  # of the scenes that it is trained on; empty for images of a folder
+    seed: int = 0  # of the first weights, crops and latents
+    size: int = 64  # px: 4 times a power of two
     epochs: int = 70
-    images_per_epoch: int = 224
+    images_per_epoch: int = 224  # at full resolution
     batch: int = 8
-    early: int = 4
-    width: int = 64
-    narrow: int = 16
-    latent: int = 64
-    grown: float = 18.0
-    learning_rate: float = 2e-3
-    decay_from: float = 36.0
-    half_life: float = 4.0
-    ema: float = 0.99
-    penalty: float = 10.0
-    drift: float = 1e-3
-    penalty_every: int = 1
+    early: int = 4  # an epoch that ends before full resolution begins shows this many times as many, far cheaper
+    width: int = 64  # channels at 4 px, and at most
+    narrow: int = 16  # channels at full resolution; doubled with each halving
+    latent: int = 64  # length of the latent vector
+    grown: float = 18.0  # epoch at which full resolution is faded in
+    learning_rate: float = 2e-3  # Adam's, of both networks
+    decay_from: float = 36.0  # epoch that the rate is constant up to
+    half_life: float = 4.0  # epochs in which it then halves
+    ema: float = 0.99  # decay, per step, of the running average of the generator's weights, which is what is kept
+    penalty: float = 10.0  # weight of the gradient penalty
+    drift: float = 1e-3  # weight of the critic's squared values on real images
+    penalty_every: int = 1  # steps from one gradient penalty to the next, which is weighted by as much
     bfloat16: bool = False
+
+    def rate(self, step: int) -> float:
+        """Learning rate of ``step`` (0-based)."""
+        return progan_rate(moment_of(step, self), self)
 
 
 def doublings(plan: ProGanPlan) -> int:
@@ -110,6 +88,29 @@ def level_and_alpha(growth: float) -> tuple[int, float]:
     """The highest resolution in use (0 for 4 px), and by how much it is faded in, in (0, 1]."""
     level = math.ceil(growth)
     return level, 1.0 if level == 0 else growth - (level - 1)
+
+
+@cache
+def epoch_ends(plan: ProGanPlan) -> tuple[int, ...]:
+    """Optimisation steps done after each epoch; an epoch has one at least."""
+    early = [growth_at(epoch, plan) <= doublings(plan) - 1 for epoch in range(1, plan.epochs + 1)]
+    return tuple(accumulate(max(1, (plan.early if e else 1) * plan.images_per_epoch // plan.batch) for e in early))
+
+
+def moment_of(step: int, plan: ProGanPlan) -> float:
+    """The moment of the training at which ``step`` is taken, in epochs."""
+    ends = (0, *epoch_ends(plan))
+    epoch = bisect_right(ends, step)
+    return epoch - 1 + (step - ends[epoch - 1]) / (ends[epoch] - ends[epoch - 1])
+
+
+def progan_rate(moment: float, plan: ProGanPlan) -> float:
+    """Learning rate: constant up to ``decay_from``, then halved every ``half_life`` epochs.
+
+    Karras et al. keep it constant. Here the training is hundreds of times shorter, and without the decay no two
+    checkpoints of it would be near each other: "converged" is what the decay brings about.
+    """
+    return plan.learning_rate * 0.5 ** (max(0.0, moment - plan.decay_from) / plan.half_life)
 
 
 def pixel_norm(x: Tensor) -> Tensor:
@@ -155,19 +156,9 @@ class EqualSum(nn.Module):
         return (x.float() * self.weight).sum(1) * self.scale + self.bias
 
 
-def leaky(x: Tensor) -> Tensor:
-    """Leaky ReLU."""
-    return nn.functional.leaky_relu(x, SLOPE)
-
-
-def double(x: Tensor) -> Tensor:
-    """Nearest-neighbour doubling of height and width."""
-    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
-
-
-def halve(x: Tensor) -> Tensor:
-    """Means of 2x2 px."""
-    return nn.functional.avg_pool2d(x, 2)
+leaky = partial(nn.functional.leaky_relu, negative_slope=SLOPE)
+double = partial(nn.functional.interpolate, scale_factor=2, mode="nearest")
+halve = partial(nn.functional.avg_pool2d, kernel_size=2)
 
 
 class ProGenerator(nn.Module):
@@ -180,11 +171,10 @@ class ProGenerator(nn.Module):
         widths = channels(plan)
         self.first = EqualConv(plan.latent, widths[0], 4, padding=3)  # of 1x1 px: a dense layer to 4x4
         self.second = EqualConv(widths[0], widths[0], 3, 1)
-        pairs = list(zip(widths, widths[1:], strict=False))
-        self.ups = nn.ModuleList(EqualConv(a, b, 3, 1) for a, b in pairs)
-        self.convs = nn.ModuleList(EqualConv(b, b, 3, 1) for _, b in pairs)
+        self.ups = nn.ModuleList(EqualConv(a, b, 3, 1) for a, b in pairwise(widths))
+        self.convs = nn.ModuleList(EqualConv(b, b, 3, 1) for b in widths[1:])
         self.rgb = nn.ModuleList(EqualConv(c, 3, 1, gain=1.0) for c in widths)
-        self.register_buffer("growth", torch.tensor(float(len(pairs))))
+        self.register_buffer("growth", torch.tensor(float(len(self.ups))))
 
     def forward(self, z: Tensor, growth: float | None = None) -> Tensor:
         """Images of the resolution of ``growth`` (see ``growth_at``); of full size, whatever it is, if None."""
@@ -209,10 +199,9 @@ class Critic(nn.Module):
     def __init__(self, plan: ProGanPlan) -> None:
         super().__init__()
         widths = channels(plan)
-        pairs = list(zip(widths, widths[1:], strict=False))
         self.rgb = nn.ModuleList(EqualConv(3, c, 1) for c in widths)
-        self.convs = nn.ModuleList(EqualConv(b, b, 3, 1) for _, b in pairs)
-        self.downs = nn.ModuleList(EqualConv(b, a, 3, 1) for a, b in pairs)
+        self.convs = nn.ModuleList(EqualConv(b, b, 3, 1) for b in widths[1:])
+        self.downs = nn.ModuleList(EqualConv(b, a, 3, 1) for a, b in pairwise(widths))
         self.second = EqualConv(widths[0] + 1, widths[0], 3, 1)
         self.third = EqualConv(widths[0], widths[0], 4)
         self.last = EqualSum(widths[0])
@@ -232,6 +221,4 @@ class Critic(nn.Module):
 
 def latent_vectors(seeds: Sequence[int], length: int) -> Tensor:
     """Latents (B, length) ~ N(0, 1); each is determined by its seed and the length, so all models share them."""
-    return torch.from_numpy(
-        np.stack([np.random.default_rng(seed).standard_normal(length, np.float32) for seed in seeds])
-    )
+    return torch.from_numpy(np.stack([np.random.default_rng(k).standard_normal(length, np.float32) for k in seeds]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,53 +12,47 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from difcore.audit.findings import Audit, Finding, audit_classes
+from difcore.audit.findings import Audit, audit_classes
 from difcore.audit.watermark import MESSAGES, write_mark
 from difcore.experiments.claiming import judge
 from difcore.experiments.own import demo_folders
-from difcore.images.crops import list_images, read_crop
+from difcore.images.crops import read_crop
 from difcore.images.decoding import ImageError
+from difcore.images.folders import list_images
 from difcore.records.claims import Claim
 
 Pictures = list[NDArray[np.uint8]]
-NOTHING = "nothing"
+NOTHING, UNKNOWN = "nothing", "not looked at"
 NOISE = 3.0  # grey levels of the noise that is planted
+EXPECTED = {  # what is planted to the check that has to find it
+    "the mark of Stable Diffusion's scripts": "mark",
+    "the same faint noise": "shared residual, fake",
+    "an enlargement by 1.2": "resampling",
+    "three of the real images": "copies",
+}
 
 
 @dataclass(frozen=True)
 class Controls:
-    """Audits by what was planted; those of ``NOTHING`` are of the classes as they are.
-
-    Attributes
-    ----------
-    given : Audit
-        Of the files as they are.
-    planted : dict of str to Audit
-    expected : dict of str to str
-        What was planted to the check that has to find it.
-    """
+    """Audits of the files as they are, and by what was planted in copies of them, which for ``NOTHING`` is nothing."""
 
     given: Audit
     planted: dict[str, Audit]
-    expected: dict[str, str]
 
     def findings(self) -> pd.DataFrame:
         """check, verdict, finding, advice: of the files as they are."""
-        return pd.DataFrame([_row(finding) for finding in self.given.findings])
+        rows = [(f.check, f.verdict, f.sentence, f.advice or "none needed") for f in self.given.findings]
+        return pd.DataFrame(rows, columns=["check", "verdict", "finding", "advice"])
 
     def table(self) -> pd.DataFrame:
-        """planted, expected (check), verdict (the check's), before (its verdict without), others (confounded too)."""
-        before = {finding.check: finding.verdict for finding in self.planted[NOTHING].findings}
-        rows = []
-        for name, check in self.expected.items():
-            found = self.planted[name]
-            verdict = next((f.verdict for f in found.findings if f.check == check), "not looked at")
-            others = ", ".join(f.check for f in found.confounded() if f.check != check and before[f.check] == "fine")
-            was = before.get(check, "not looked at")
-            rows.append(
-                {"planted": name, "check": check, "before": was, "verdict": verdict, "others": others or "none"}
-            )
-        return pd.DataFrame(rows)
+        """planted, check (that has to find it), before (its verdict without), verdict, others (that turned too)."""
+        rows, before = [], {finding.check: finding.verdict for finding in self.planted[NOTHING].findings}
+        for name, check in EXPECTED.items():
+            verdict = {f.check: f.verdict for f in self.planted[name].findings}.get(check, UNKNOWN)
+            confounded = [f.check for f in self.planted[name].confounded()]
+            others = ", ".join(other for other in confounded if other != check and before[other] == "fine")
+            rows.append((name, check, before.get(check, UNKNOWN), verdict, others or "none"))
+        return pd.DataFrame(rows, columns=["planted", "check", "before", "verdict", "others"])
 
     def claims(self, data: str) -> list[Claim]:
         """Each planted confound is found by its check alone."""
@@ -86,7 +80,8 @@ def audit_with_controls(
 ) -> Controls:
     """Audit two folders (without any: the demo images of generator ``name``), then copies with planted confounds.
 
-    Copies are PNG files of centre crops of ``crop`` px of ``planted`` images of each class.
+    Copies are PNG files of centre crops of ``crop`` px of ``planted`` images of each class; of the folders ``most``
+    images of each class are looked at.
 
     Raises
     ------
@@ -98,34 +93,22 @@ def audit_with_controls(
     if not real_dir:
         with demo_folders([name], demo_images, crop) as folders:
             return audit_with_controls(folders["real"], folders[name], name, 0, crop, most, planted, seed)
-    paths = {"real": list_images(real_dir), "fake": list_images(fake_dir)}
-    pictures = {key: _crops(files, crop, planted) for key, files in paths.items()}
-    audits, expected = {}, {}
-    for label, (check, plant) in plants(seed).items():
-        audits[label] = _audit_copies(*plant(pictures["real"], pictures["fake"]), seed)
-        if check:
-            expected[label] = check
-    return Controls(audit_classes(paths["real"], paths["fake"], most, seed), audits, expected)
+    real_paths, fake_paths = list_images(real_dir), list_images(fake_dir)
+    real, fake = _crops(real_paths, crop, planted), _crops(fake_paths, crop, planted)
+    audits = {what: _audit_copies(real, copies, seed) for what, copies in plants(real, fake, seed).items()}
+    return Controls(audit_classes(real_paths, fake_paths, most, seed), audits)
 
 
-def plants(seed: int) -> dict[str, tuple[str, Callable[[Pictures, Pictures], tuple[Pictures, Pictures]]]]:
-    """What is planted: its name to (the check that has to find it, a function of real and fake pictures)."""
-    rng = np.random.default_rng([seed, 44])
-
-    def one_noise(real: Pictures, fake: Pictures) -> tuple[Pictures, Pictures]:
-        noise = NOISE * rng.standard_normal(fake[0].shape)
-        return real, [np.clip(np.rint(image + noise), 0, 255).astype(np.uint8) for image in fake]
-
-    return {
-        NOTHING: ("", lambda real, fake: (real, fake)),
-        "the mark of Stable Diffusion's scripts": (
-            "mark",
-            lambda real, fake: (real, [write_mark(image, MESSAGES["StableDiffusionV1"]) for image in fake]),
-        ),
-        "the same faint noise": ("shared residual, fake", one_noise),
-        "an enlargement by 1.2": ("resampling", lambda real, fake: (real, [_enlarged(image, 1.2) for image in fake])),
-        "three of the real images": ("copies", lambda real, fake: (real, [*fake[3:], *real[:3]])),
-    }
+def plants(real: Pictures, fake: Pictures, seed: int) -> dict[str, Pictures]:
+    """The generated images, with something planted, by what it is."""
+    noise = NOISE * np.random.default_rng([seed, 44]).standard_normal(fake[0].shape)
+    changed = (
+        [write_mark(image, MESSAGES["StableDiffusionV1"]) for image in fake],
+        [np.clip(np.rint(image + noise), 0, 255).astype(np.uint8) for image in fake],
+        [_enlarged(image, 1.2) for image in fake],
+        [*fake[3:], *real[:3]],
+    )
+    return {NOTHING: fake, **dict(zip(EXPECTED, changed, strict=True))}
 
 
 def _enlarged(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
@@ -134,6 +117,7 @@ def _enlarged(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 
 def _crops(paths: Sequence[Path], crop: int, most: int) -> Pictures:
+    """The first ``most`` images that are large enough."""
     found: Pictures = []
     for path in paths:
         if len(found) == most:
@@ -154,8 +138,3 @@ def _audit_copies(real: Pictures, fake: Pictures, seed: int) -> Audit:
             for k, image in enumerate(images):
                 Image.fromarray(image).save(Path(root) / name / f"{k:03d}.png", compress_level=1)
         return audit_classes(list_images(Path(root) / "real"), list_images(Path(root) / "fake"), len(real), seed)
-
-
-def _row(finding: Finding) -> dict[str, str]:
-    row = {"check": finding.check, "verdict": finding.verdict, "finding": finding.sentence}
-    return row | {"advice": finding.advice or "none needed"}

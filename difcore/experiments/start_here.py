@@ -19,6 +19,8 @@ from difcore.residuals.sets import residuals_of
 from difcore.runtime import Runtime
 from difcore.stats import as_row, detection
 
+DEMO = "demo data: procedural scenes and a small decoder, not the paper's generators"
+
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -51,56 +53,35 @@ def start_here(
     runtime: Runtime = Runtime(),
     generator: str = "demo-deconv2",
     seed: int = 0,
-    progress: bool = False,
 ) -> DemoResult:
-    """Scenes to fakes to residuals to fingerprint to verdict, offline.
+    """Scenes to fakes to residuals to fingerprint to verdict, offline: ``train`` and ``test`` images of each class.
 
-    Images of train and test come from disjoint scene seeds; the decoder was trained on yet others.
-
-    Parameters
-    ----------
-    train, test : int
-        Images of each class.
-    size : int
-        Side of the images in px.
-    steps : int
-        Of the DIF fit.
+    They come from disjoint scene seeds; the decoder was trained on yet others.
     """
     plan = DifPlan(steps=steps, batch=min(64, 2 * train), bfloat16=runtime.bfloat16, seed=seed)
     real, fake = demo_images(train + test, size, generator, first_seed=1_000_000 * (seed + 1))
-    sets = [residuals_of(x, denoiser, size, progress=progress).values for x in (real, fake)]
-    x_real, x_fake = (s[:train] for s in sets)
+    sets = {name: residuals_of(x, denoiser, size, progress=True).values for name, x in (("real", real), ("fake", fake))}
+    x_real, x_fake = (residuals[:train] for residuals in sets.values())
     prints = {
-        "DIF": fit_dif(x_real, x_fake, plan, generator, runtime.device, progress=progress),
+        "DIF": fit_dif(x_real, x_fake, plan, generator, runtime.device, progress=True),
         "Marra18": fit_marra18(x_real, x_fake, generator),
     }
     rows, rho = [], {}
     for method, fingerprint in prints.items():
-        rho[method] = {k: fingerprint.rho(s[train:]).numpy() for k, s in zip(("real", "fake"), sets, strict=True)}
+        rho[method] = {name: fingerprint.rho(x[train:]).numpy() for name, x in sets.items()}
         result = detection(rho[method]["real"], rho[method]["fake"], fingerprint.threshold)
         rows.append({"method": method, "data": "demo", "n_train": train, **as_row(result), "seed": seed})
     return DemoResult(pd.DataFrame(rows), prints, rho, real[train:], fake[train:])
 
 
-DEMO = "demo data: procedural scenes and a small decoder, not the paper's generators"
-
-
 def demo_claims(table: pd.DataFrame) -> list[Claim]:
-    """Of ``00_start_here``: DIF detects, and beats averaging, with few training images."""
+    """DIF detects, and beats averaging, with few training images."""
     dif, mean = (table[table.method == m].iloc[0] for m in ("DIF", "Marra18"))
+    detects = f"DIF detects images of a known generator from {dif.n_train}+{dif.n_train} training images"
+    few = f"at N_S = {LOW_SAMPLES} most models lose {LOW_SAMPLES_DROP:.0f} points (S C.1)"
+    better = f"{percent(dif.accuracy)} against {percent(mean.accuracy)}"
+    averaged = "DIF is better than the averaged residual (Marra18)"
     return [
-        Claim(
-            f"DIF detects images of a known generator from {dif.n_train}+{dif.n_train} training images",
-            f"at N_S = {LOW_SAMPLES} most models lose {LOW_SAMPLES_DROP:.0f} points (S C.1)",
-            measured(dif),
-            "not comparable",
-            DEMO,
-        ),
-        Claim(
-            "DIF is better than the averaged residual (Marra18)",
-            "92.3 % against 62.6 % (Tab. A)",
-            f"{percent(dif.accuracy)} against {percent(mean.accuracy)}",
-            "not comparable",
-            DEMO,
-        ),
+        Claim(detects, few, measured(dif), "not comparable", DEMO),
+        Claim(averaged, "92.3 % against 62.6 % (Tab. A)", better, "not comparable", DEMO),
     ]

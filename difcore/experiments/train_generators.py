@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 from tqdm.auto import tqdm
 
-from difcore.demo import generators
+from difcore.demo.decoders import SOURCE_STYLE, ChildPlan, child_of
 from difcore.demo.gans import GanPlan
-from difcore.demo.generator_training import SOURCE_STYLE, ChildPlan, GeneratorPlan, child_of, train_decoder, train_gan
-from difcore.demo.generators import CHILDREN, DECODERS, GANS, SHIPPED, generate
+from difcore.demo.generators import (
+    CHILDREN,
+    DECODERS,
+    GANS,
+    SHIPPED,
+    fakes_of,
+    generate,
+    load_generator,
+    read_facts,
+    save_generator,
+    weights_path,
+)
+from difcore.demo.training import train
 from difcore.experiments.claiming import judge
-from difcore.files import atomic_write, sha256_bytes
+from difcore.files import atomic_write, sha256_bytes, sha256_file
 from difcore.images.scenes import rendered
 from difcore.records.artefacts import Claim
+from difcore.runtime import Runtime
 from difcore.stats import mean_interval
 
 SIZE = 128  # of the scenes that the shipped ones were trained on
 SCENES = {SOURCE_STYLE: 300, "mixed": 300}  # their number
 OTHER_SCENES = 80  # their number in any other style: enough to fine-tune on
-TRAINING_SEED, HELD_OUT_SEED = 20_000, 90_000_000
+TRAINING_SEED, HELD_OUT_SEED, SHOWN_SEED = 20_000, 90_000_000, 91_000_000
 GOOD_PSNR = 25.0  # dB
-Plan = GeneratorPlan | GanPlan
 
 
 @dataclass(frozen=True)
@@ -43,76 +55,52 @@ class GeneratorRun:
 
 
 def training_scenes(
-    folder: Path | str, style: str = SOURCE_STYLE, count: int | None = None, size: int = SIZE, progress: bool = True
-) -> list[np.ndarray]:
-    """``count`` scenes of a style, uint8 (size, size, 3) each; rendered once, then read from ``folder``.
+    folder: Path | str, style: str, count: int = 0, size: int = SIZE, progress: bool = True
+) -> tuple[list[np.ndarray], str]:
+    """``count`` scenes of a style (0: as many as for the shipped), uint8 (size, size, 3) each, and what they are.
 
-    By default as many as the shipped generators were trained on.
+    Rendered once, then read from ``folder``.
     """
     count = count or SCENES.get(style, OTHER_SCENES)
     path = Path(folder) / f"scenes-{style}-{count}x{size}.npy"
     if not path.is_file():
         seeds = tqdm(range(TRAINING_SEED, TRAINING_SEED + count), desc=f"scenes ({style})", disable=not progress)
         atomic_write(path, partial(np.save, arr=rendered(seeds, size, style)))
-    return list(np.load(path))
+    text = f"{count} scenes {size}x{size}, style {style}, seeds {TRAINING_SEED}-{TRAINING_SEED + count - 1}"
+    return list(np.load(path)), text
 
 
 def psnr_of_each(model: nn.Module, images: np.ndarray) -> np.ndarray:
-    """10 log10(255^2 / mean squared error) of the 8-bit output for each uint8 image (N, H, W, 3), in dB, (N,)."""
-    error = np.square(generate(model, images).astype(float) - images).mean((1, 2, 3))
-    return 10 * np.log10(255**2 / np.maximum(error, 1e-12))
-
-
-def reconstruction_psnr(model: nn.Module, images: np.ndarray) -> float:
-    """Mean of ``psnr_of_each``."""
-    return float(psnr_of_each(model, images).mean())
-
-
-def held_out_psnr(model: nn.Module, style: str = SOURCE_STYLE, count: int = 16, size: int = SIZE) -> float:
-    """PSNR in dB of a decoder on scenes whose seeds no training uses."""
-    return reconstruction_psnr(model, rendered(range(HELD_OUT_SEED, HELD_OUT_SEED + count), size, style))
-
-
-def default_plan(name: str) -> ChildPlan | Plan:
-    """The recipe of a shipped generator.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
-    recipes: dict[str, ChildPlan | Plan] = {**DECODERS, **CHILDREN, **GANS}
-    if name not in recipes:
-        raise ValueError(f"unknown generator {name!r}; choose from {', '.join(recipes)}")
-    return recipes[name]
+    """PSNR of the 8-bit output for each uint8 image (N, H, W, 3), in dB, (N,)."""
+    return np.array([peak_signal_noise_ratio(*pair) for pair in zip(images, generate(model, images), strict=True)])
 
 
 def train_generator(
-    name: str,
-    folder: Path | str,
-    steps: int | None = None,
-    scenes: int | None = None,
+    generator: str,
+    output_dir: Path | str,
+    scenes: int = 0,
     size: int = SIZE,
     test: int = 16,
-    seed: int | None = None,
-    bfloat16: bool = False,
+    runtime: Runtime = Runtime(),
     progress: bool = True,
-    device: str = "cpu",
+    **changes: int | None,
 ) -> GeneratorRun:
     """Train a generator as the shipped one was, or with other ``steps`` or ``seed``; resumes.
 
-    Leaves ``folder``/<name>.safetensors. A child starts from the shipped weights of its parent.
+    Leaves ``output_dir``/<generator>.safetensors. A child starts from the shipped weights of its parent.
 
     Parameters
     ----------
-    name : str
+    generator : str
         Of ``DECODERS``, ``CHILDREN`` or ``GANS``.
     scenes, size : int
-        Training scenes (by default as many as for the shipped ones) and their side in px; seeds from 20000.
-    bfloat16, device : bool, str
-        Of the training, whatever the shipped one was trained in and on.
+        Training scenes (0: as many as for the shipped ones) and their side in px; seeds from 20000.
     test : int
         Held-out scenes that a decoder's PSNR is measured on.
+    runtime : Runtime
+        Device and precision, whatever the shipped one was trained on and in.
+    **changes
+        ``steps``, ``seed``; None or no steps: the recipe's.
 
     Raises
     ------
@@ -121,51 +109,37 @@ def train_generator(
     FileNotFoundError
         If a child's parent is not there.
     """
-    recipe = default_plan(name)
-    recipe = replace(recipe, steps=steps or recipe.steps, seed=recipe.seed if seed is None else seed)
-    style = recipe.style
-    images = training_scenes(folder, style, scenes, size, progress)
-    facts: dict[str, Any] = {"name": name, "data": describe(images, style)}
-    checkpoints = Path(folder) / f"{name}-{sha256_bytes(repr((recipe, scenes, size, bfloat16)).encode())[:8]}"
-    plan: Plan
-    model: nn.Module
+    recipes: dict[str, Any] = {**DECODERS, **CHILDREN, **GANS}
+    if generator not in recipes:
+        raise ValueError(f"unknown generator {generator!r}; choose from {', '.join(recipes)}")
+    changes = {key: value for key, value in changes.items() if value is not None and (value or key != "steps")}
+    recipe = replace(recipes[generator], **changes)
+    images, text = training_scenes(output_dir, recipe.style, scenes, size, progress)
+    facts: dict[str, Any] = {"name": generator, "data": text}
+    sources: list[np.ndarray] = []
+    plan, initial = recipe, None
     if isinstance(recipe, GanPlan):
-        sources = training_scenes(folder, recipe.source, scenes, size, progress) if recipe.source else []
-        plan = replace(recipe, bfloat16=bfloat16)
-        model = train_gan(images, plan, checkpoints, sources, progress, device=device)
-        facts["sources"] = describe(sources, recipe.source) if recipe.source else "latents ~ N(0, 1)"
-    else:
-        if isinstance(recipe, ChildPlan):
-            plan, initial = first_weights(recipe)
-            facts |= {"parent": recipe.parent, "donor": recipe.donor, "style": recipe.style}
-        else:
-            plan, initial = recipe, None
-        plan = replace(plan, bfloat16=bfloat16)
-        model = train_decoder(images, plan, checkpoints, progress, initial=initial, device=device)
-        facts["psnr_heldout_db"] = round(held_out_psnr(model, style, test, size), 2)
-        facts["psnr_images"] = f"{test} scenes {size}x{size}, style {style}, seeds from {HELD_OUT_SEED}"
-    path = generators.save_generator(Path(folder) / f"{name}.safetensors", model, plan, facts)
-    losses = torch.load(checkpoints / "checkpoint.pt", "cpu", weights_only=True)["losses"]
-    return GeneratorRun(name, path, losses, facts | {"plan": asdict(plan)})
+        facts["sources"] = "latents ~ N(0, 1)"
+        if recipe.source:
+            sources, facts["sources"] = training_scenes(output_dir, recipe.source, scenes, size, progress)
+    if isinstance(recipe, ChildPlan):
+        family = [load_generator(name) for name in (recipe.parent, recipe.donor) if name]
+        plan, initial = child_of(recipe, *((of, model.state_dict()) for model, of in family))
+        facts |= {"parent": recipe.parent, "donor": recipe.donor, "style": recipe.style}
+    plan = replace(plan, bfloat16=runtime.bfloat16)
+    key = sha256_bytes(repr((recipe, plan, len(images), size)).encode())[:8]
+    work = Path(output_dir) / f"{generator}-{key}"
+    model = train(images, plan, work, sources, initial, device=runtime.device, progress=progress)
+    if not isinstance(plan, GanPlan):
+        unseen = rendered(range(HELD_OUT_SEED, HELD_OUT_SEED + test), size, plan.style)
+        facts["psnr_heldout_db"] = round(float(psnr_of_each(model, unseen).mean()), 2)
+        facts["psnr_images"] = f"{test} scenes {size}x{size}, style {plan.style}, seeds from {HELD_OUT_SEED}"
+    path = save_generator(Path(output_dir) / f"{generator}.safetensors", model, plan, facts)
+    losses = torch.load(work / "checkpoint.pt", "cpu", weights_only=True)["losses"]
+    return GeneratorRun(generator, path, losses, facts | {"plan": asdict(plan)})
 
 
-def describe(images: Sequence[np.ndarray], style: str) -> str:
-    """The training data in words."""
-    count, size = len(images), len(images[0])
-    return f"{count} scenes {size}x{size}, style {style}, seeds {TRAINING_SEED}-{TRAINING_SEED + count - 1}"
-
-
-def first_weights(child: ChildPlan) -> tuple[GeneratorPlan, dict[str, Any]]:
-    """Plan and first weights of a child, from the shipped files of its parent and donor."""
-    family = []
-    for name in filter(None, (child.parent, child.donor)):
-        model, plan = generators.load_with_plan(name)
-        assert isinstance(plan, GeneratorPlan)
-        family.append((plan, model.state_dict()))
-    return child_of(child, *family)
-
-
-def facts_table(names: Sequence[str] | None = None, test: int = 16) -> pd.DataFrame:
+def facts_table(names: Sequence[str] = tuple(SHIPPED), test: int = 16) -> pd.DataFrame:
     """One row for each shipped generator: what it is, where it comes from, PSNR in dB (decoders), size.
 
     Columns: generator, design, parent, parameters, kB, steps, seed, style; psnr, psnr_low, psnr_high: mean over
@@ -173,33 +147,22 @@ def facts_table(names: Sequence[str] | None = None, test: int = 16) -> pd.DataFr
     """
     rows = []
     scenes: dict[str, np.ndarray] = {}
-    for name in names or SHIPPED:
-        model, plan = generators.load_with_plan(name)
-        assert isinstance(plan, Plan)
-        facts = generators.read_facts(name)
-        psnr = dict.fromkeys(("psnr", "psnr_low", "psnr_high"), np.nan)
+    for name in names:
+        model, plan = load_generator(name)
+        facts, psnr = read_facts(name), dict.fromkeys(("psnr", "psnr_low", "psnr_high"), np.nan)
         if "psnr_heldout_db" in facts:
             if plan.style not in scenes:
                 scenes[plan.style] = rendered(range(HELD_OUT_SEED, HELD_OUT_SEED + test), SIZE, plan.style)
             each = psnr_of_each(model, scenes[plan.style])
             psnr = dict(zip(psnr, (float(each.mean()), *mean_interval(each, bounds=(-np.inf, np.inf))), strict=True))
-        rows.append(
-            {
-                "generator": name,
-                "design": design_of(plan),
-                "parent": facts.get("parent", ""),
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "kB": round(generators.weights_path(name).stat().st_size / 1000),
-                "steps": plan.steps,
-                "seed": plan.seed,
-                "style": plan.style,
-                **psnr,
-            }
-        )
+        parameters, kilobytes = sum(p.numel() for p in model.parameters()), weights_path(name).stat().st_size / 1000
+        what = {"generator": name, "design": design_of(plan), "parent": facts.get("parent", "")}
+        what |= {"parameters": parameters, "kB": round(kilobytes), "steps": plan.steps, "seed": plan.seed}
+        rows.append(what | {"style": plan.style} | psnr)
     return pd.DataFrame(rows)
 
 
-def design_of(plan: Plan) -> str:
+def design_of(plan: Any) -> str:
     """How a generator comes to full resolution, in a few words."""
     if isinstance(plan, GanPlan):
         return f"GAN, {plan.design}"
@@ -208,30 +171,22 @@ def design_of(plan: Plan) -> str:
 
 
 def samples(
-    names: Sequence[str], n: int, size: int = SIZE, first_seed: int = 0
+    names: Sequence[str], n: int, size: int = SIZE, first_seed: int = SHOWN_SEED
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """``difcore.demo.generators.sample`` of each generator, and what those that are given images were given.
-
-    Each scene is rendered once for all.
-
-    Returns
-    -------
-    (fakes, sources) : dict of name to ndarray uint8 (n, size, size, 3)
-    """
-    seeds = range(first_seed, first_seed + n)
-    fakes, sources = {}, {}
-    given: dict[str, np.ndarray] = {}
+    """``n`` fakes of each generator, uint8 (n, size, size, 3), and what those that are given images were given."""
+    seeds, fakes, sources = range(first_seed, first_seed + n), {}, {}
+    scenes_of = cache(lambda style: rendered(seeds, size, style))
     for name in names:
-        model, plan = generators.load_with_plan(name)
-        style = plan.source if isinstance(plan, GanPlan) else SOURCE_STYLE
-        if not style:
-            fakes[name] = generators.sample(name, n, size, first_seed)
-            continue
-        if style not in given:
-            given[style] = rendered(seeds, size, style)
-        sources[name] = given[style]
-        fakes[name] = generate(model, sources[name])
+        model, plan = load_generator(name)
+        if style := plan.source if isinstance(plan, GanPlan) else SOURCE_STYLE:
+            sources[name] = scenes_of(style)
+        fakes[name] = generate(model, sources[name]) if style else fakes_of(name, seeds, size)
     return fakes, sources
+
+
+def hashes(others: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each shipped generator's file, and of others, by name."""
+    return {name: sha256_file(path) for name, path in {**SHIPPED, **others}.items()}
 
 
 def generator_claims(table: pd.DataFrame) -> list[Claim]:
