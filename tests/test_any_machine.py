@@ -18,7 +18,7 @@ from test_notebooks import OFFLINE, run_tiny
 from tiny import random_dncnn
 
 from difcore.detectors.trained import ClassifierPlan
-from difcore.experiments.detecting import detect
+from difcore.experiments.bench import detect
 from difcore.files import PROJECT_DIR
 from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan

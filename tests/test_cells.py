@@ -165,18 +165,19 @@ def test_the_key_changes_with_values_code_and_version_and_not_with_names(monkeyp
 
 
 def test_the_code_of_a_cell_is_its_module_and_what_that_imports() -> None:
-    from difcore.experiments.detecting import detect
+    from difcore.experiments.bench import detect
 
     files = set()
-    waiting = [PROJECT_DIR / "difcore" / "experiments" / "detecting.py"]
+    waiting = [PROJECT_DIR / "difcore" / "experiments" / "bench.py"]
     while waiting:
         path = waiting.pop()
         if path not in files:
             files.add(path)
             waiting += imported(path)
     names = {path.stem for path in files}
-    assert {"methods", "dif", "priors", "trained", "sets", "denoisers", "scenes", "generators"} <= names
-    assert not names & {"heatmaps", "charts", "controls", "report", "verdicts_detection"}  # drawing changes no number
+    assert {"methods", "dif", "priors", "trained", "sets", "denoisers", "scenes", "generators", "pools"} <= names
+    drawing = {"heatmaps", "charts", "controls", "report", "detection_claims", "claiming"}
+    assert not names & drawing  # it changes no number
     assert code_digest(detect) == code_digest(partial(detect, bfloat16=True)) != code_digest(square)
 
 

@@ -13,12 +13,11 @@ import pandas as pd
 import pytest
 from tiny import grid, noise_images, with_pattern, write_images
 
-from difcore.experiments import comparisons
-from difcore.experiments import verdicts_detection as verdicts
-from difcore.experiments.architecture import architecture_table, detail_table, read_blocks
-from difcore.experiments.bench import Bench, open_bench, seeds_from
-from difcore.experiments.claiming import corrected, judge_best, judge_gap, judge_near
-from difcore.experiments.detecting import bars, good, matrix, mean_of, over_seeds, paired_gap
+from difcore.experiments import detection, tab_b
+from difcore.experiments import detection_claims as verdicts
+from difcore.experiments.bench import Bench, Setup, open_bench
+from difcore.experiments.claiming import corrected, judge_above, judge_best, judge_near
+from difcore.experiments.detection import bars, good, matrix, mean_of, over_seeds, paired_gap, run_grid
 from difcore.experiments.pools import (
     MIN_TEST,
     Pool,
@@ -31,6 +30,7 @@ from difcore.experiments.pools import (
     without_copies,
 )
 from difcore.files import PROJECT_DIR
+from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.priors import UNet
 from difcore.images import leakage
 from difcore.images.crops import FolderError, ImageError, sha256_pixels, through_jpeg
@@ -111,7 +111,7 @@ def test_the_division_of_a_cell_is_checked(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(LeakageError):
         divide(leaky, 12, 0)
     with pytest.raises(LeakageError):  # and nothing on the way to the table hides it
-        comparisons.detection_table(bench(leaky=leaky), 12, [0], ["marra18"])
+        run_grid(bench(leaky=leaky), "methods", [12], [0], method=["marra18"])
     monkeypatch.setattr(leakage, "copies", lambda *arguments: {})
     divide(leaky, 12, 0)  # it was the check that raised
 
@@ -181,12 +181,13 @@ def test_a_folder_lists_what_is_there_what_is_absent_and_what_is_too_small(tmp_p
     write_generator(tmp_path / "mine", 14, 3)
     (tmp_path / "glide" / "0_real").mkdir(parents=True)
     (tmp_path / "notes").mkdir()
-    found = open_bench(tmp_path, "paper", "ltim", size=SIZE, test=0, steps=2, denoiser=FILTER, control_quality=90)
+    setup = Setup(tmp_path, "paper", size=SIZE, test=0, steps=2, denoiser=FILTER, control_quality=90)
+    found = open_bench("ltim", setup)
     assert list(found.sources) == ["sd14", "mine"] and found.real_data
     assert set(found.absent) == set(LTIM) - {"sd14"}
     assert found.absent["glide"] == "absent: glide/0_real holds no images (0 other entries)"
     assert found.absent["mj"] == "absent: not in the data folder"
-    table = comparisons.detection_table(found, 12, [0, 1], ["marra18"])
+    table = run_grid(found, "methods", [12], [0, 1], method=["marra18"])
     rows = table.dropna(subset=["encoding"]).set_index(["generator", "encoding", "seed"]).sort_index()
     assert rows.loc[("sd14", "native", 0), "accuracy"] == 1.0
     assert (rows.loc[("sd14", "native", 0), ["n_real", "n_fake"]] == 12).all()
@@ -241,11 +242,11 @@ def test_both_classes_get_the_same_last_encoding_and_keep_their_hashes(tmp_path:
 
 def test_without_data_the_paper_is_not_reproduced(tmp_path: Path) -> None:
     with pytest.raises(NeedsData, match="--data-root"):
-        open_bench("", "paper")
+        open_bench("ltim", Setup(profile="paper"))
     with pytest.raises(NeedsData, match="cyclegan"):
-        open_bench(tmp_path, "paper", "gan")
+        open_bench("gan", Setup(tmp_path, "paper"))
     with pytest.raises(FolderError, match="does not exist"):
-        open_bench(tmp_path / "gone", "paper")
+        open_bench("ltim", Setup(tmp_path / "gone", "paper"))
 
 
 def test_demo_generators_without_weights_are_absent_and_splits_are_of_disjoint_seeds(
@@ -284,9 +285,8 @@ def test_make_root_links_images_into_the_layout(tmp_path: Path) -> None:
 
 
 def test_planted_patterns_are_found_and_absent_ones_are_not() -> None:
-    table = comparisons.filter_selection(
-        bench(strong=planted(), none=planted(strength=0)), 24, [0, 1], [FILTER], ["marra18", "joslin20"]
-    )
+    both, methods = bench(strong=planted(), none=planted(strength=0)), ["marra18", "joslin20"]
+    table = run_grid(both, "Tab. A", [24], [0, 1], method=methods, filter=[FILTER])
     assert list(table["status"]) == ["ok"] * 8
     means = matrix(table, "method")
     assert means.loc["Marra18", "strong"] > 0.95 and abs(means.loc["Marra18", "none"] - 0.5) < 0.25
@@ -295,20 +295,14 @@ def test_planted_patterns_are_found_and_absent_ones_are_not() -> None:
 
 
 def test_dif_finds_what_was_planted_with_every_prior() -> None:
-    easy = dataclasses.replace(bench(strong=planted()), plan=comparisons_plan())
-    table = comparisons.architecture_selection(easy, 16, [0], ["unet", "dnet"])
+    easy = dataclasses.replace(bench(strong=planted()), plan=DifPlan(steps=40, batch=16, margin=0.2))
+    table = run_grid(easy, "Tab. C", [16], [0], prior=["unet", "dnet"])
     assert set(table["prior"]) == {"U-Net", "D-Net"}
     assert (table["auc"] > 0.9).all()
 
 
-def comparisons_plan():  # noqa: ANN201 - a DifPlan that learns a strong pattern in a few steps
-    from difcore.fingerprints.dif import DifPlan
-
-    return DifPlan(steps=40, batch=16, margin=0.2)
-
-
 def test_train_size_says_what_the_data_are_too_few_for() -> None:
-    table = comparisons.train_size(bench(g=planted(30)), [4, 16, 64], [0, 1], ["marra18"])
+    table = run_grid(bench(g=planted(30)), "Figs. B, C", [4, 16, 64], [0, 1], method=["marra18"])
     by_size = table.groupby("n_train")["status"].first()
     assert by_size[4] == by_size[16] == "ok" and by_size[64].startswith("too few images: 30 real")
     assert set(good(table)["n_real"]) == {14}  # what the largest N_S that is possible leaves
@@ -317,7 +311,7 @@ def test_train_size_says_what_the_data_are_too_few_for() -> None:
 def test_variants_test_a_parents_fingerprint_on_its_child() -> None:
     other = Sets(pool(30, 11), pool(30, 12, 6.0))
     both = bench(parent=planted(30), child=other)
-    table = comparisons.variants(both, {"child": "parent"}, 12, [0], "marra18")
+    table = detection.variants(both, {"child": "parent"}, 12, [0], "marra18")
     rows = table.set_index(["generator", "fitted_on"])
     assert set(rows.index) == {("parent", "parent"), ("child", "parent"), ("child", "child")}
     assert rows.loc[("child", "parent"), "auc"] > 0.95
@@ -328,7 +322,7 @@ def test_variants_test_a_parents_fingerprint_on_its_child() -> None:
     unrelated = table[table["fitted_on"] == "parent"].assign(generator="other", auc=1.0)
     (claim,) = verdicts.variant_claims(pd.concat([table, unrelated]), {"child": "parent"}, "test data")
     assert claim.verdict == "does not hold" and "unrelated other 1.000" in str(claim.ours)
-    images, titles = comparisons.variant_images(both, {"child": "parent"}, 3)
+    images, titles = detection.variant_images(both, {"child": "parent"}, 3)
     assert titles == ["parent"] * 3 + ["child"] * 3 and np.array_equal(images[3], other.fake.images[0])
 
 
@@ -339,13 +333,14 @@ def shared_reals(root: Path, own_tests: int = 0) -> Bench:
         write_images(root / name / "1_fake", with_pattern(noise_images(40, SIZE, seed), grid(SIZE), 6.0))
         if own_tests and name == "a":
             write_images(root / name / "test" / "0_real", noise_images(own_tests, SIZE, 5))
-    found = open_bench(root, generators=["a", "b"], size=SIZE, denoiser=FILTER, control_quality=0, test=0)
-    return dataclasses.replace(found, plan=comparisons_plan())
+    setup = Setup(root, generators=["a", "b"], size=SIZE, denoiser=FILTER, control_quality=0, test=0)
+    found = open_bench("ltim", setup)
+    return dataclasses.replace(found, plan=DifPlan(steps=40, batch=16, margin=0.2))
 
 
 def test_generators_that_share_their_reals_are_tested_on_those_that_were_not_drawn(tmp_path: Path) -> None:
     shared = shared_reals(tmp_path)
-    table = comparisons.variants(shared, {"b": "a"}, 24, [0, 1], "marra18")
+    table = detection.variants(shared, {"b": "a"}, 24, [0, 1], "marra18")
     assert set(table["status"]) == {"ok"} and set(table["n_real"]) == {16} and (table["auc"] > 0.9).all()
     sets = shared.load("a>b|native")
     parts = divide(sets, 24, 0)  # checks that nothing is in both
@@ -360,9 +355,9 @@ def test_test_reals_of_their_own_go_before_what_a_draw_leaves(tmp_path: Path) ->
 
 def test_without_a_pair_the_variants_say_what_is_missing() -> None:
     real = dataclasses.replace(bench(sd14=planted(), g=planted()), real_data=True)
-    assert comparisons.variant_parents(real) == {}
+    assert detection.variant_parents(real) == {}
     with pytest.raises(NeedsData, match="sd14s from sd14, .*; has sd14, g$"):
-        comparisons.variants(real, comparisons.variant_parents(real), 12)
+        detection.variants(real, detection.variant_parents(real), 12, [0])
 
 
 def test_boundary_energy_is_measured_where_it_is() -> None:
@@ -371,22 +366,22 @@ def test_boundary_energy_is_measured_where_it_is() -> None:
     checker = frame * np.where(np.indices((SIZE, SIZE)).sum(0) % 2, 1, -1)
     fakes = with_pattern(noise_images(40, SIZE, 2), checker, 20)
     bordered = Sets(pool(40, 1), make_pool(fakes, list(map(str, range(40))), None))
-    table = comparisons.boundary_table(bench(bordered=bordered, even=planted()), 20).set_index("generator")
+    table = detection.boundary_table(bench(bordered=bordered, even=planted()), 20).set_index("generator")
     assert table.loc["bordered", "border"] > 5 > 2 > table.loc["even", "border"] > 0.5
 
 
 def test_cells_of_one_table_serve_another(monkeypatch: pytest.MonkeyPatch) -> None:
     both = bench(g=planted())
-    first = comparisons.detection_table(both, 12, [0], ["marra18"])
+    first = run_grid(both, "methods", [12], [0], method=["marra18"])
 
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("computed again")
 
     monkeypatch.setattr("difcore.detectors.methods.fit", never)
-    second = comparisons.filter_selection(both, 12, [0], [FILTER], ["marra18"])
+    second = run_grid(both, "Tab. A", [12], [0], method=["marra18"], filter=[FILTER])
     pd.testing.assert_frame_equal(first, second)
     with pytest.raises(CellsFailed, match="1 of 1 cells failed: AssertionError: computed again"):
-        comparisons.detection_table(both, 13, [0], ["marra18"])
+        run_grid(both, "methods", [13], [0], method=["marra18"])
 
 
 # Summaries and claims
@@ -494,14 +489,14 @@ def test_table_a_claims_follow_the_numbers() -> None:
 
 
 def test_table_b_is_the_papers_and_a_change_would_show() -> None:
-    table = architecture_table()
-    assert [claim.verdict for claim in verdicts.block_claims(table)] == ["holds"] * 9
+    table = tab_b.block_table()
+    assert [claim.verdict for claim in tab_b.block_claims(table)] == ["holds"] * 9
     changed = table.assign(c_out_ours=table["c_out_ours"].replace(256, 255))
-    assert [c.verdict for c in verdicts.block_claims(changed)].count("does not hold") == 1
+    assert [c.verdict for c in tab_b.block_claims(changed)].count("does not hold") == 1
     model = UNet()
     model.last = __import__("torch").nn.Conv2d(32, 4, 1)
-    assert read_blocks(model)[-1].c_out == 4
-    facts = detail_table().set_index("detail")["ours"]
+    assert tab_b.read_blocks(model)[-1].c_out == 4
+    facts = tab_b.detail_table().set_index("detail")["ours"]
     assert facts["kernel of the blocks' convolutions"] == "3x3" and facts["kernel of the deconvolutions"] == "2x2"
 
 
@@ -571,7 +566,7 @@ def test_consistency_claims_follow_the_numbers() -> None:
 
 def test_a_gap_whose_interval_includes_0_is_undecided() -> None:
     sure, open_, wrong, nothing = (
-        judge_gap("better", "yes", "ours", t_estimate(gaps, "3 generators"), "it is worse")
+        judge_above("better", "yes", "ours", t_estimate(gaps, "3 generators"), 0.0, "it is worse")
         for gaps in ((0.1, 0.12, 0.11), (0.1, -0.05, 0.3), (-0.1, -0.12, -0.11), (0.1,))
     )
     assert (sure.verdict, sure.why) == ("holds", "")
@@ -582,7 +577,7 @@ def test_a_gap_whose_interval_includes_0_is_undecided() -> None:
 
 def test_a_notebooks_claims_are_corrected_together() -> None:
     gaps = [t_estimate((0.1, 0.12, 0.11 + k), "x") for k in (0.0, 0.05, 0.05, 0.05)]
-    claims = [judge_gap(f"claim {k}", None, "x", gap, "no") for k, gap in enumerate(gaps)]
+    claims = [judge_above(f"claim {k}", None, "x", gap, 0.0, "no") for k, gap in enumerate(gaps)]
     claims.append(Claim("no test", None, None, "not comparable", "no data"))
     claims.append(Claim("by eye", None, None, "consistent", "few", 0.5, open="consistent"))
     assert [c.verdict for c in claims[:4]] == ["holds"] * 4 and 0.01 < (claims[1].p or 0) < 0.05
@@ -617,7 +612,3 @@ def test_method_claims_name_every_comparator() -> None:
         "Grag21": "holds", "Marra18": "does not hold", "X": "undecided",
     }  # fmt: skip
     assert "these fits alone" in str(found[0].ours)
-
-
-def test_seeds_count_from_the_first() -> None:
-    assert seeds_from(3, 2) == [3, 4]

@@ -13,8 +13,8 @@ import torch
 from tiny import noise_images, random_denoiser, random_dncnn
 
 from difcore.detectors.trained import ClassifierPlan
-from difcore.experiments import comparisons, cross, detecting
-from difcore.experiments.bench import Bench
+from difcore.experiments import cross, detection
+from difcore.experiments.bench import Bench, table_cells
 from difcore.experiments.pools import Sets, Source, make_pool
 from difcore.fingerprints.dif import DifPlan
 from difcore.records.cells import Cell, cell_key
@@ -27,13 +27,13 @@ ROWS = [{"method": "dif", "n_train": 4, "seed": 0}, {"method": "resnet_m", "n_tr
 
 def table(bench: Bench, k: int) -> list[Cell]:
     """Cells of one method of a detection table."""
-    return detecting.table_cells(bench, ROWS[k : k + 1])
+    return table_cells(bench, ROWS[k : k + 1])
 
 
 KINDS: dict[str, Callable[[Bench], list[Cell]]] = {
     "DIF": lambda bench: table(bench, 0),
     "classifier": lambda bench: table(bench, 1),
-    "borders": lambda bench: comparisons.border_cells(bench, 4, 0),
+    "borders": lambda bench: detection.border_cells(bench, 4, 0),
     "fits": lambda bench: cross.model_cells(bench, 4, 0),
 }
 ALL, BY_RESIDUALS = set(KINDS), {"DIF", "borders", "fits"}
@@ -132,7 +132,7 @@ def test_all_n_s_of_a_folders_grid_count_where_they_share_the_test_images(bench:
     more = [*ROWS[:1], {**ROWS[0], "n_train": 8}]
     for real_data in (False, True):
         own = dataclasses.replace(bench, real_data=real_data)
-        alone, among = detecting.table_cells(own, ROWS[:1])[0], detecting.table_cells(own, more)[0]
+        alone, among = table_cells(own, ROWS[:1])[0], table_cells(own, more)[0]
         assert (cell_key(alone, "") != cell_key(among, "")) == real_data
 
 
@@ -152,7 +152,7 @@ def test_borders_of_one_crop_are_not_those_of_another() -> None:
         return Source("g", "digest", lambda jpeg: Sets(*pools))
 
     found = [
-        comparisons.boundary_table(Bench({"g": source(size)}, crop=size, denoiser="highpass"), 4)["border"][0]
+        detection.boundary_table(Bench({"g": source(size)}, crop=size, denoiser="highpass"), 4)["border"][0]
         for size in (32, 64, 32)
     ]
     assert found[0] == found[2] != found[1] and np.isfinite(found).all()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from tiny import noise_images, random_dncnn, write_images
 
 from difcore import paper
-from difcore.experiments.bench import Bench, open_bench
+from difcore.experiments.bench import Bench, Setup, open_bench, table_cells
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.presets import MODES, preset
 from difcore.images.crops import centre_crop
@@ -151,11 +153,9 @@ def test_a_bench_in_a_mode_says_so(trained: tuple[Path, list[np.ndarray]]) -> No
     assert bench.in_mode("ours").record({}) == bench.record({})
 
 
-def test_a_mode_is_part_of_every_cells_key() -> None:
-    from difcore.experiments.detecting import make_cell
-
-    bench = open_bench("", "demo", "ltim", ["demo-deconv2"], size=32, pool=12, test=4, denoiser="scenes")
-    row = {"method": "dif", "n_train": 4, "seed": 0}
-    cells = [make_cell(bench.in_mode(mode), row, "demo-deconv2", None, (4,), {"scenes": "a", "scenes:mean": "b"})
-             for mode in MODES]  # fmt: skip
-    assert cells[0].values["filter"] != cells[1].values["filter"] and cells[0].depends != cells[1].depends
+def test_a_mode_is_part_of_every_cells_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bench, "filter", lambda bench, name: SimpleNamespace(hash=f"hash of {name}"))
+    setup = Setup(generators=["demo-deconv2"], size=32, pool=12, test=4, denoiser="scenes")
+    rows = [{"method": "dif", "n_train": 4, "seed": 0}]
+    one, two = (table_cells(open_bench("ltim", replace(setup, mode=mode)), rows)[0] for mode in MODES)
+    assert one.values["filter"] != two.values["filter"] and one.depends != two.depends

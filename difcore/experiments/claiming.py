@@ -9,12 +9,7 @@ import pandas as pd
 
 from difcore.records.artefacts import Claim
 from difcore.records.claims import corrected as corrected
-from difcore.stats import (
-    SURE,
-    Estimate,
-    auc_estimate,
-    holm,
-)
+from difcore.stats import SURE, Estimate, auc_estimate, holm
 
 
 def judge(text: str, paper: str | float | None, ours: str | float | None, holds: bool, otherwise: str) -> Claim:

@@ -149,8 +149,8 @@ class Artefact:
     Around what computes (its seconds count)::
 
         with artefact("12_tab_C_architectures") as a:
-            bench = a.call(open_bench, family="ltim", progress=True)
-            table = architecture_selection(bench, n_train, seeds_from(seed, draws))
+            bench = open_bench("ltim", a.call(Setup, progress=True))
+            table = run_grid(bench, "Tab. C", [n_train], range(seed, seed + draws))
         a.table("architectures", over_seeds(table))
 
     in later cells ``a.claims(...)``, ``a.figure("key", figure)``, and at the end ``a.save("N_S = 128", ...)``.
