@@ -297,11 +297,12 @@ class Artefact:
             save_figure(figure, folder / key)
         failed = failure_of(every.values())
         atomic_json(folder / "claims.json", [plain(claim.record()) for claim in qualified(self._claims, failed)])
-        kept = {key: nameless(value) for key, value in self.parameters.items() if key != "output_dir"}
+        used = {**self.parameters, **self._used}
+        kept = {key: nameless(value) for key, value in used.items() if key != "output_dir"}
         runtime = runtime or self.__dict__.get("runtime")
         record = {
             "name": self.name,
-            "parameters": {**kept, **self._used, **(parameters or {})},
+            "parameters": {**kept, **(parameters or {})},
             "seed": self.parameters.get("seed"),
             "n": n,
             "seconds": round(self.seconds, 3),
