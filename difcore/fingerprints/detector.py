@@ -70,10 +70,8 @@ class Detector:
         F. Its scale and mean carry no meaning.
     mu_real, mu_fake : float
         Mean correlation of each class, in [-1, 1].
-    method : str
-        "dif", "marra18" or "marra18-zm".
-    name : str
-        The generator's.
+    method, name : str
+        "dif", "marra18" or "marra18-zm"; the generator's.
     metadata : mapping
         Provenance (data, plan, seed) and the residual filter's settings: denoiser, denoiser_sha256, limit, F_DnCNN.
     null : Null or None
@@ -209,9 +207,9 @@ class Detector:
             raise ImageError(f"{found.skipped[0].path} cannot be used ({found.skipped[0].reason})")
         return self.rho(found).double().numpy()
 
-    def decide(self, images: Source, false_alarm: float = FALSE_ALARM) -> pd.DataFrame:
+    def decide(self, images: Source, false_alarm: float = FALSE_ALARM, jpeg: int | None = None) -> pd.DataFrame:
         """A verdict on each image, as ``Bank.decide``."""
-        return Bank([self]).decide(images, false_alarm)
+        return Bank([self]).decide(images, false_alarm, jpeg)
 
     def evidence(self, image: Path | str | np.ndarray) -> dict[str, Any]:
         """What ``figures.evidence_panels`` draws of one image: its crop uint8 (H, W, 3), residual, pattern, name."""
@@ -407,13 +405,10 @@ class Bank:
             raise ValueError(f"fingerprints need names of their own, got {[d.name for d in self.detectors]}")
         denoiser = self.denoiser or filter_for(self.detectors)
         measured = denoiser.name == FOREIGN_DENOISER and denoiser.limit == LIMIT
-        found = (
-            replace(
-                d, name=name, null=d.null or (published_null(d) if measured and NO_NULL not in d.metadata else None)
-            )
-            for name, d in zip(names, self.detectors, strict=True)
-        )
-        object.__setattr__(self, "detectors", tuple(found))
+        shipped = [published_null(d) if measured and NO_NULL not in d.metadata else None for d in self.detectors]
+        rows = zip(self.detectors, names, shipped, strict=True)
+        found = tuple(replace(d, name=name, null=d.null or null) for d, name, null in rows)
+        object.__setattr__(self, "detectors", found)
         object.__setattr__(self, "denoiser", denoiser)
 
     @property
