@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from difcore.experiments.published_images import published_fingerprints
+from difcore.experiments.published import published_fingerprints
 from difcore.files import NeedsData, derived_seed
 from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, fit_marra18, fit_restarted

@@ -136,13 +136,16 @@ class LockedError(ValueError):
 
 
 @contextmanager
-def only_writer(folder: Path, wait: bool = False, tell: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+def only_writer(
+    folder: Path, wait: bool = False, tell: Callable[[str], None] = lambda line: None, name: str = LOCK_NAME
+) -> Iterator[None]:
     """Within, no other process that asks for it writes to ``folder``; else LockedError, or ``wait`` after ``tell``.
 
     The system lets go of the lock when the process ends, however it ends. File systems that cannot lock go without.
+    ``name``: of the lock file, where a lock is for a part of the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK_NAME, "a+", encoding="utf-8") as stream:  # not inherited by what is started meanwhile
+    with open(folder / name, "a+", encoding="utf-8") as stream:  # not inherited by what is started meanwhile
         if fcntl is not None:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from difcore.experiments.published_images import published_fingerprints
+from difcore.experiments.published import published_fingerprints
 from difcore.files import DATA_DIR, atomic_text
 from difcore.fingerprints.correlation import ncc
 from difcore.fingerprints.detector import FOREIGN_DENOISER

@@ -1,8 +1,13 @@
 """Cross-detection: matrices by hand, permutation tests that hold their level, fits that are shared, claims."""
 
 import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +17,12 @@ from tiny import random_dncnn
 
 from difcore import paper
 from difcore.demo import generators
-from difcore.experiments import cross as cross_fits
-from difcore.experiments import cross as crossing
-from difcore.experiments import cross_tables, trees
-from difcore.experiments import crossing_sources as cross_sources
-from difcore.experiments import verdicts_lineage as verdicts
-from difcore.experiments.trees import kin_patterns
+from difcore.experiments import cross_detection as figures
+from difcore.experiments import cross_fits as fits
+from difcore.experiments import lineage_tree as trees
+from difcore.experiments.cross_fits import Cross, CrossPlan, converged, cross
+from difcore.experiments.cross_scores import correlation_matrix, patterns_of
 from difcore.figures.heatmaps import MatrixPanel, matrix_panels
-from difcore.fingerprints.correlation import ncc
 from difcore.lineage import matrices
 from difcore.lineage.families import edge_scores
 from difcore.machine.cache import cache_folder
@@ -92,125 +95,137 @@ def test_rank_correlation_of_matrices() -> None:
 def test_facts_of_the_papers_fig_h() -> None:
     printed = paper.fig_h()
     assert np.diag(printed).mean() == pytest.approx(99.4)
-    blocks = cross_tables.converged_blocks(printed)
+    blocks = figures.converged_blocks(printed)
     own = np.diag(blocks)
     assert dict(zip(blocks.index, own.round(1), strict=True)) == {
         "P_A": 90.7, "P_B": 93.0, "hatP_A": 82.9, "hatP_B": 95.9,
     }  # fmt: skip
-    claims = verdicts.checkpoint_claims(printed / 100, "the paper's own values", draws=99)
+    claims = figures.checkpoint_claims(printed / 100, "the paper's own values", draws=99)
     # The paper's own matrix has a block between models, P_A on hatP_B (84.2), above that of hatP_A (82.9).
     assert [claim.verdict for claim in claims] == ["holds", "does not hold", "holds", "holds"]
     assert blocks.loc["P_A", "hatP_B"] == blocks.where(~np.eye(4, dtype=bool)).max().max() > own.min()
-    within, between = cross_tables.asymmetry(printed)
+    within, between = figures.asymmetry(printed)
     assert within < between
 
 
 def test_names_of_checkpoints() -> None:
-    assert cross_sources.checkpoint_name("demo-progan-ahat-e40") == "hatP_A@40"
-    assert cross_sources.checkpoint_name("demo-progan-t-city") == "demo-progan-t-city"
-    assert cross_sources.model_of("demo-progan-b-e70") == "P_B" and cross_sources.epoch_of("demo-progan-b-e70") == 70
-    assert cross_sources.converged(["P_A@32", "P_A@40", "demo-dcgan"]) == [False, True, False]
-    assert [cross_sources.checkpoint_name(n) for n in generators.progan_checkpoints()] == list(paper.fig_h().index)
-    assert cross_tables.separators(list(paper.fig_h().index)) == [5, 10, 15]
-
-
-def test_one_matrix_product_equals_the_loop() -> None:
-    rng = np.random.default_rng(3)
-    patterns = torch.from_numpy(rng.standard_normal((3, 3, 16, 16)).astype(np.float32))
-    sets = [rng.standard_normal((n, 3, 16, 16)).astype(np.float16) for n in (4, 1, 6)]
-    for together, alone in zip(crossing.all_scores(patterns, sets), sets, strict=True):
-        loop = torch.stack([torch.cat([ncc(p[None], x[None])[0] for x in alone]) for p in patterns])
-        torch.testing.assert_close(together, loop, atol=1e-6, rtol=0)
+    assert fits.checkpoint_name("demo-progan-ahat-e40") == "hatP_A@40"
+    assert fits.checkpoint_name("demo-progan-t-city") == "demo-progan-t-city"
+    assert fits.runs_of(["demo-progan-b-e70", "hatP_B@20", "demo-dcgan"]) == ["P_B", "hatP_B", "demo-dcgan"]
+    assert converged(["P_A@32", "P_A@40", "demo-progan-b-e70", "demo-dcgan"]) == [False, True, True, False]
+    assert [fits.checkpoint_name(n) for n in generators.progan_checkpoints()] == list(paper.fig_h().index)
+    assert figures.separators(list(paper.fig_h().index)) == [5, 10, 15]
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory):
-    """A cross-detection of three decoders with a tiny filter, its bench and the folder of its cells."""
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cross, Path]]:
+    """A cross-detection of three decoders with a tiny filter, and its cache."""
     root = tmp_path_factory.mktemp("cross")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFCORE_CACHE", str(root / "cache"))
         weights = save_denoiser(root / "tiny.safetensors", random_dncnn(3, 4), torch.zeros(3, 48, 48), {})
         names = ["demo-deconv2", "demo-deconv2-mixed", "demo-shuffle"]
-        bench = cross_sources.open_cross("", "demo", "decoders", names, 32, 8, 6, 3, str(weights))
+        plan = CrossPlan(
+            "decoders", generators=names, size=32, n_train=8, test=6, steps=3, denoiser=str(weights), seed=1
+        )
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as many as a process that fits beside others has: sums round alike
-        models = crossing.cross(bench, 8, 1)
+        models = cross(plan)
         torch.set_num_threads(threads)
-        yield models, bench, root / "cache" / "cells"
+        yield models, root / "cache"
 
 
-def test_cross_detection_of_small_models(small) -> None:
-    models, bench, _ = small
-    table = cross_tables.cross_table(models)
-    assert len(table) == 9 and models.names == tuple(bench.sources)
+def test_cross_detection_of_small_models(small: tuple[Cross, Path]) -> None:
+    models, _ = small
+    table, names = models.table, list(models.fingerprints)
+    assert len(table) == 9 and names == list(models.bench.sources)
     assert (table.n_real == 6).all() and (table.n_fake == 6).all() and (table.seed == 1).all()
-    i, j = 0, 2
-    row = table[(table.train == models.names[i]) & (table.test == models.names[j])].iloc[0]
-    fingerprint = models.fingerprints["dif"][models.names[i]]
-    real, fake = (cross_fits.load(models.fits[f"test_{k}"][j]) for k in ("real", "fake"))
-    rho_real, rho_fake = fingerprint.rho(real), fingerprint.rho(fake)
-    right = (rho_real <= fingerprint.threshold).sum() + (rho_fake > fingerprint.threshold).sum()
-    assert row.accuracy == pytest.approx(int(right) / 12)
-    assert row.auc == pytest.approx(auc(rho_real, rho_fake))
-    assert row.accuracy_low <= row.accuracy <= row.accuracy_high
-    matrix = cross_tables.cross_matrix(table)
-    assert matrix.iloc[i, j] == row.accuracy
-    correlation = cross_tables.correlation_matrix(models, "marra18")
+    for i, j in np.ndindex(3, 3):  # one matrix product equals the loop
+        row = table[(table.train == names[i]) & (table.test == names[j])].iloc[0]
+        fingerprint = models.fingerprints[names[i]]
+        real, fake = (fits.kept(models.fits[f"test_{k}"][j]) for k in ("real", "fake"))
+        alone = fingerprint.rho(real), fingerprint.rho(fake)
+        for together, found in zip(models.row(names[i], names[j]), alone, strict=True):
+            torch.testing.assert_close(together, found, atol=1e-6, rtol=0)
+        right = (alone[0] <= fingerprint.threshold).sum() + (alone[1] > fingerprint.threshold).sum()
+        assert row.accuracy == pytest.approx(int(right) / 12) == models.matrix.iloc[i, j]
+        assert row.auc == pytest.approx(auc(*alone))
+        assert row.accuracy_low <= row.accuracy <= row.accuracy_high
+    correlation = correlation_matrix(models.averages)
     np.testing.assert_allclose(np.diag(correlation), 1, atol=1e-5)
     np.testing.assert_allclose(correlation, correlation.T, atol=1e-6)
-    frame = cross_tables.score_frame(models)
-    assert len(frame) == 3 * 3 * 12
+    assert len(models.frame()) == 3 * 3 * 12
 
 
-def test_a_second_run_reads_and_a_lost_file_is_made_again(small, monkeypatch: pytest.MonkeyPatch) -> None:
-    models, bench, cells = small
-    before = {path: path.stat().st_mtime_ns for path in cells.glob("*.json")}
-    again = crossing.cross(bench, 8, 1)
-    assert {path: path.stat().st_mtime_ns for path in cells.glob("*.json")} == before and len(before) == 3
-    torch.testing.assert_close(again.real[0], models.real[0])
-    (cells.parent / "fits" / models.fits["dif"][0]).unlink()
-    third = crossing.cross(bench, 8, 1)
-    torch.testing.assert_close(third.real[0], models.real[0])
-    changed = [path for path in cells.glob("*.json") if path.stat().st_mtime_ns != before[path]]
-    assert len(changed) == 1 and json.loads(changed[0].read_text())["values"]["generator"] == models.names[0]
+def test_a_second_run_reads_and_a_lost_file_is_made_again(small: tuple[Cross, Path]) -> None:
+    models, cache = small
+    before = {path: path.stat().st_mtime_ns for path in (cache / "cells").glob("*.json")}
+    again = cross(models.plan)
+    assert {path: path.stat().st_mtime_ns for path in (cache / "cells").glob("*.json")} == before and len(before) == 3
+    first = next(iter(models.real))
+    torch.testing.assert_close(again.real[first], models.real[first])
+    (cache / "fits" / models.fits["dif"][0]).unlink()
+    third = cross(models.plan)
+    torch.testing.assert_close(third.real[first], models.real[first])
+    changed = [path for path, time in before.items() if path.stat().st_mtime_ns != time]
+    assert len(changed) == 1 and json.loads(changed[0].read_text())["values"]["generator"] == first
+
+
+def test_two_at_once_never_fit_a_model_twice(
+    small: tuple[Cross, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, _ = small
+    monkeypatch.setenv("DIFCORE_CACHE", str(tmp_path))
+    original, fitted = fits.fit_cell, []
+
+    @wraps(original)
+    def counted(load: Any, values: Any, **named: Any) -> dict[str, Any]:
+        fitted.append(values["generator"])
+        time.sleep(0.2)  # long enough for the other to come by
+        return original(load, values, **named)
+
+    monkeypatch.setattr(fits, "fit_cell", counted)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(cross, [models.plan, models.plan]))
+    assert sorted(fitted) == sorted(models.real)
+    for found in both:
+        assert found.table.equals(models.table)
 
 
 @pytest.mark.slow
-def test_models_are_fitted_side_by_side(small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models, bench, _ = small
+def test_models_are_fitted_side_by_side(
+    small: tuple[Cross, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, _ = small
     monkeypatch.setenv("DIFCORE_CACHE", str(tmp_path))
-    again = crossing.cross(replace(bench, runtime=Runtime(workers=2)), 8, 1)
-    assert again.names == models.names and len(list((tmp_path / "cells").glob("*.json"))) == 3
-    for here, there in zip(models.real, again.real, strict=True):
-        torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
+    again = cross(replace(models.plan, runtime=Runtime(workers=2)))
+    assert list(again.real) == list(models.real) and len(list((tmp_path / "cells").glob("*.json"))) == 3
+    for name, here in models.real.items():
+        torch.testing.assert_close(here, again.real[name], atol=1e-5, rtol=0)
 
 
-def test_images_that_a_model_was_fitted_to_are_no_test_images(small) -> None:
-    models, _, _ = small
-    fits = models.fits.copy()
-    hashes = cross_fits.load(fits["hashes_fake"][0])
-    fits.loc[1, "trained"] = cross_fits.keep(
-        np.concatenate([cross_fits.load(fits["trained"][1]), hashes[:2]]), cache_folder("fits")
-    )
-    patterns = torch.stack([f.pattern for f in models.fingerprints["dif"].values()])
-    _, fake = crossing.scores_of(patterns, fits)
-    assert [x.shape[1] for x in fake] == [4, 6, 6]
+def test_images_that_a_model_was_fitted_to_are_no_test_images(small: tuple[Cross, Path]) -> None:
+    models, _ = small
+    changed = models.fits.copy()
+    hashes = fits.kept(changed["hashes_fake"][0])
+    both = np.concatenate([fits.kept(changed["trained"][1]), hashes[:2]])
+    changed.loc[1, "trained"] = fits.keep(both, cache_folder("fits"))
+    _, fake = fits.scores_of(patterns_of(models.fingerprints), changed)
+    assert [x.shape[1] for x in fake.values()] == [4, 6, 6]
 
 
-def test_kin_patterns_are_whitened_differences(small) -> None:
-    models, _, _ = small
-    patterns = kin_patterns(models)
+def test_kin_patterns_are_whitened_differences(small: tuple[Cross, Path]) -> None:
+    patterns = trees.kin_patterns(small[0])
     assert patterns.shape == (3, 3, 32, 32)
     np.testing.assert_allclose(patterns.sum(0), 0, atol=1e-3 * float(patterns.abs().max()))
 
 
-def test_trees_of_small_models(small) -> None:
-    models, _, _ = small
-    grown = trees.decoder_trees(models, draws=20)
+def test_trees_of_small_models(small: tuple[Cross, Path]) -> None:
+    grown = trees.decoder_trees(small[0], draws=20)
     assert {tree.scores().true for tree in grown.values()} == {1}
-    table = trees.edge_table(grown)
-    assert {"tree", "parent", "child", "confidence", "right"} <= set(table.columns)
-    assert len(trees.tree_claims(list(grown.values()))) == 3
+    forest = trees.Forest(grown, {"decoders": small[0]}, {})
+    assert {"tree", "parent", "child", "confidence", "right"} <= set(forest.edges().columns)
+    assert len(forest.claims()) == 3 == len(forest.fits())
 
 
 def test_links_within_a_run_count_whichever_they_are() -> None:
@@ -230,12 +245,12 @@ def no_weights(name: str) -> Path:
 
 def test_without_weights_or_data_a_family_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NeedsData, match="data-root"):
-        cross_sources.open_cross("", "paper", "progans")
+        cross(CrossPlan("progans", "paper"))
     with pytest.raises(NeedsData, match="P_A@20"):
-        cross_sources.open_cross(tmp_path, "paper", "progans")
+        cross(CrossPlan("progans", "paper", data_root=tmp_path))
     monkeypatch.setattr(generators, "weights_path", no_weights)
     with pytest.raises(NeedsData, match="not shipped"):
-        cross_sources.open_cross("", "demo", "progans")
+        cross(CrossPlan("progans"))
 
 
 def separate(between: float, own: float = 0.99, spread: float = 0.01, seed: int = 0) -> pd.DataFrame:
@@ -248,19 +263,19 @@ def separate(between: float, own: float = 0.99, spread: float = 0.01, seed: int 
 
 def test_claims_say_what_does_not_hold() -> None:
     def found(matrix: pd.DataFrame) -> list[str]:
-        return [claim.verdict for claim in verdicts.separate_claims(matrix, "Fig. A", "planted")]
+        return [claim.verdict for claim in figures.separate_claims(matrix, "Fig. A", "planted")]
 
     assert found(separate(0.5)) == ["holds", "holds"]
     assert found(separate(0.8, 0.9)) == ["does not hold", "does not hold"]
     assert found(separate(0.64, 0.968, 0.2)) == ["undecided", "undecided"]
-    own, low = verdicts.separate_claims(MATRIX, "Fig. A", "planted")  # of two trainings: no telling
+    own, low = figures.separate_claims(MATRIX, "Fig. A", "planted")  # of two trainings: no telling
     assert own.verdict == low.verdict == "undecided" and "P_B@40 on P_B@52" in str(low.ours)
     rng = np.random.default_rng(0)
     groups = list(np.repeat(list("ABCD"), 4))
     clear, vague = (matrices.group_test(clustered(rng, gap), groups, 199) for gap in (3.0, 0.0))
-    assert verdicts.extracted_claims(clear, None, clear, "planted")[0].verdict == "does not hold"
-    assert verdicts.extracted_claims(vague, clear, clear, "planted")[0].verdict == "does not hold"
-    random = verdicts.extracted_claims(vague, vague, clear, "planted")[0]
+    assert figures.extracted_claims(clear, None, clear, "planted")[0].verdict == "does not hold"
+    assert figures.extracted_claims(vague, clear, clear, "planted")[0].verdict == "does not hold"
+    random = figures.extracted_claims(vague, vague, clear, "planted")[0]
     assert random.verdict == "consistent" and "does not prove" in random.why
 
 
@@ -273,8 +288,8 @@ def test_claims_on_averages_can_fail() -> None:
         noise = 0.01 * rng.standard_normal((12, 12))
         r = pd.DataFrame(correlation + (noise + noise.T), names, names)
         m = pd.DataFrame(detection, names, names)
-        test = cross_tables.run_test(r, 999, 0)
-        return [c.verdict for c in verdicts.average_claims(m, r, test, "planted")]
+        test = figures.run_test(r, 999, 0)
+        return [c.verdict for c in figures.average_claims(m, r, test, "planted")]
 
     def but_one(correlation: np.ndarray, value: float) -> np.ndarray:
         """With another value for one pair of one training, so that the trainings are not all equal."""
@@ -293,7 +308,7 @@ def test_edges_are_judged_as_far_as_their_number_allows() -> None:
         names = [f"{k}" for k in range(found)]
         edges = [("parent", name if k < right else f"wrong {name}") for k, name in enumerate(names)]
         scores = edge_scores(edges, [("parent", f"{k}") for k in range(true)])
-        return verdicts.edge_claim("x", scores).verdict
+        return trees.edge_claim("x", scores).verdict
 
     assert judged(8, 8, 8) == "consistent" and judged(80, 80, 80) == "holds"
     assert judged(2, 8, 8) == "does not hold" and judged(7, 8, 8) == "undecided" and judged(0, 0, 8) == "does not hold"
@@ -317,12 +332,8 @@ def test_matrix_panels_draw_values_and_labels() -> None:
         matrix_panels([])
 
 
-def test_each_model_has_its_own_seed() -> None:
-    assert cross_fits.own_seed(0, "demo-x") != cross_fits.own_seed(0, "demo-y") != cross_fits.own_seed(1, "demo-y")
-
-
 def test_a_test_by_training_run_needs_two_runs_and_two_checkpoints_of_one() -> None:
-    assert cross_tables.run_test(MATRIX, 99, 0).within == pytest.approx(np.mean([0.9, 0.8, 0.95, 0.85]))
+    assert figures.run_test(MATRIX, 99, 0).within == pytest.approx(np.mean([0.9, 0.8, 0.95, 0.85]))
     for names in (NAMES[:2], NAMES[1:3]):
         with pytest.raises(NeedsData, match="needs two training runs"):
-            cross_tables.run_test(MATRIX.loc[names, names], 99, 0)
+            figures.run_test(MATRIX.loc[names, names], 99, 0)

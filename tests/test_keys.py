@@ -13,7 +13,7 @@ import torch
 from tiny import noise_images, random_denoiser, random_dncnn
 
 from difcore.detectors.trained import ClassifierPlan
-from difcore.experiments import cross, detection
+from difcore.experiments import cross_fits, detection
 from difcore.experiments.bench import Bench, table_cells
 from difcore.experiments.pools import Sets, Source, make_pool
 from difcore.fingerprints.dif import DifPlan
@@ -34,7 +34,7 @@ KINDS: dict[str, Callable[[Bench], list[Cell]]] = {
     "DIF": lambda bench: table(bench, 0),
     "classifier": lambda bench: table(bench, 1),
     "borders": lambda bench: detection.border_cells(bench, 4, 0),
-    "fits": lambda bench: cross.model_cells(bench, 4, 0),
+    "fits": lambda bench: cross_fits.model_cells(bench, 4, 0),
 }
 ALL, BY_RESIDUALS = set(KINDS), {"DIF", "borders", "fits"}
 USED_BY: dict[str, set[str]] = {  # which cells' numbers change with a field of the bench

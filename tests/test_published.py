@@ -14,6 +14,7 @@ from tiny import gradients, grid, noise_images, random_denoiser, random_dncnn, w
 
 from difcore.experiments import denoising as training
 from difcore.experiments.claiming import corrected
+from difcore.experiments.cross_scores import CrossScores
 from difcore.experiments.denoising import (
     agreement_along,
     agreement_frame,
@@ -24,32 +25,28 @@ from difcore.experiments.denoising import (
     training_images,
 )
 from difcore.experiments.gray import gray_claims, gray_image
-from difcore.experiments.published_images import (
-    PublishedScores,
+from difcore.experiments.published import (
+    LINEAGE,
+    OWN,
+    PARTS,
+    UNRELATED,
     agreement,
     detection_claims,
     detection_figure_frame,
     detection_table,
     fingerprint_claims,
     fingerprint_table,
-    lineage_claims,
-    lineage_tables,
-    published_fingerprints,
-    score_frame,
-    score_release,
-)
-from difcore.experiments.published_parts import (
-    LINEAGE,
-    OWN,
-    PARTS,
-    UNRELATED,
     limits_claims,
     limits_frame,
     limits_table,
+    lineage_claims,
+    lineage_tables,
     parts_claims,
     parts_table,
+    published_fingerprints,
     score_limits,
     score_parts,
+    score_release,
 )
 from difcore.experiments.start_here import demo_claims
 from difcore.figures.curves import limit_curves
@@ -94,7 +91,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scores(made_up: Path, tmp_path_factory: pytest.TempPathFactory) -> PublishedScores:
+def scores(made_up: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossScores:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFCORE_CACHE", str(tmp_path_factory.mktemp("residuals")))
         return score_release(made_up, HIGHPASS)
@@ -112,7 +109,7 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
         published_fingerprints(tmp_path)
 
 
-def test_scores_are_correlations_of_each_fingerprint_with_each_image(scores: PublishedScores) -> None:
+def test_scores_are_correlations_of_each_fingerprint_with_each_image(scores: CrossScores) -> None:
     assert tuple(scores.real) == tuple(scores.fake) == WITH_IMAGES
     assert all(t.shape == (13, 3) for t in (*scores.real.values(), *scores.fake.values()))
     k = WITH_IMAGES.index("glide")
@@ -123,7 +120,7 @@ def test_scores_are_correlations_of_each_fingerprint_with_each_image(scores: Pub
         np.testing.assert_allclose(scores.row(name, "glide")[1], expected, atol=1e-5)
 
 
-def test_detection_of_the_planted_generators(scores: PublishedScores, made_up: Path) -> None:
+def test_detection_of_the_planted_generators(scores: CrossScores, made_up: Path) -> None:
     table = detection_table({"native": scores, "JPEG q70": score_release(made_up, HIGHPASS, jpeg=70)}, seed=4)
     assert list(table.generator) == 2 * list(WITH_IMAGES) and list(table.encoding.unique()) == ["native", "JPEG q70"]
     native, encoded = table[table.encoding == "native"], table[table.encoding != "native"]
@@ -138,20 +135,20 @@ def test_detection_of_the_planted_generators(scores: PublishedScores, made_up: P
     assert not np.allclose(native.mu_fake, encoded.mu_fake, rtol=1e-3)
 
 
-def test_accuracies_use_the_published_centres_or_refitted_ones(scores: PublishedScores) -> None:
+def test_accuracies_use_the_published_centres_or_refitted_ones(scores: CrossScores) -> None:
     """With published centres far too high no fake is found; refitted ones still find all of them."""
     high = {name: replace(print_, mu_real=0.5, mu_fake=0.9) for name, print_ in scores.fingerprints.items()}
-    table = detection_table({"native": PublishedScores(high, scores.real, scores.fake)})
+    table = detection_table({"native": CrossScores(high, scores.real, scores.fake)})
     assert (table.accuracy == 0.5).all() and (table.accuracy_loo == 1).all() and (table.auc == 1).all()
     real, fake = torch.tensor([0.0, 3.1]), torch.tensor([4.0, 6.0])
     one = {g: torch.cat([real]).expand(13, 2) for g in WITH_IMAGES}, {g: fake.expand(13, 2) for g in WITH_IMAGES}
-    mixed = detection_table({"native": PublishedScores(scores.fingerprints, *one)})
+    mixed = detection_table({"native": CrossScores(scores.fingerprints, *one)})
     labels = torch.tensor([False, False, True, True])
     assert leave_one_out_decisions(torch.cat([real, fake]), labels).tolist() == [False, True, True, True]
     assert (mixed.accuracy_loo == 0.75).all()
 
 
-def test_the_planted_lineage_shows_and_nothing_else(scores: PublishedScores) -> None:
+def test_the_planted_lineage_shows_and_nothing_else(scores: CrossScores) -> None:
     table, correlation = lineage_tables(scores, seed=2)
     assert len(table) == 13 * 6 and len(correlation) == 13 * 13 and (table.seed == 2).all()
     area = table.pivot(index="fingerprint", columns="images", values="auc")
@@ -167,7 +164,7 @@ def test_the_planted_lineage_shows_and_nothing_else(scores: PublishedScores) -> 
 
 
 def test_the_part_that_carries_a_planted_pattern_is_found(
-    made_up: Path, tmp_path: Path, scores: PublishedScores, monkeypatch: pytest.MonkeyPatch
+    made_up: Path, tmp_path: Path, scores: CrossScores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SD 1.4's and MJ's planted patterns are grids of 8 px; GLIDE's is made one of 16 px without any of 8."""
     monkeypatch.setenv("DIFCORE_CACHE", str(tmp_path / "residuals"))
@@ -191,7 +188,7 @@ def test_the_part_that_carries_a_planted_pattern_is_found(
     assert parts["grid of 8 px"].row("glide", "glide")[1].abs().max() == 0
 
 
-def test_verdicts_on_parts_turn_with_the_data(scores: PublishedScores) -> None:
+def test_verdicts_on_parts_turn_with_the_data(scores: CrossScores) -> None:
     table = parts_table(dict.fromkeys(PARTS, scores)).assign(n_real=100, n_fake=100)
     low = table.assign(auc=table.auc.where(table.part != "without the grid", 0.5))
     low["auc"] = low.auc.where(~low.fingerprint.isin(GAN), 0.55)
@@ -208,7 +205,7 @@ def test_verdicts_on_parts_turn_with_the_data(scores: PublishedScores) -> None:
     assert parts_claims(alike)[0].verdict == "undecided"
 
 
-def test_limits_are_those_of_the_residuals(scores: PublishedScores, made_up: Path) -> None:
+def test_limits_are_those_of_the_residuals(scores: CrossScores, made_up: Path) -> None:
     found = score_limits(made_up, HIGHPASS, (None, 0.5))
     direct = score_release(made_up, load_denoiser("highpass", limit=0.5))
     for images in WITH_IMAGES:
@@ -221,7 +218,7 @@ def test_limits_are_those_of_the_residuals(scores: PublishedScores, made_up: Pat
         score_limits(made_up, load_denoiser("highpass", limit=0.5))
 
 
-def test_the_table_and_the_verdict_on_limits(scores: PublishedScores) -> None:
+def test_the_table_and_the_verdict_on_limits(scores: CrossScores) -> None:
     table = limits_table({None: scores, LIMIT: scores}, seed=6)
     assert table.groupby("limit").kind.value_counts().to_dict() == {
         (limit, kind): n
@@ -250,21 +247,21 @@ def test_the_table_and_the_verdict_on_limits(scores: PublishedScores) -> None:
         limit_curves(frame.drop(columns="limit"), LIMIT)
 
 
-def test_every_correlation_has_its_row(scores: PublishedScores) -> None:
-    frame = score_frame(scores)
+def test_every_correlation_has_its_row(scores: CrossScores) -> None:
+    frame = scores.frame()
     assert len(frame) == 13 * 6 * 6
     for fingerprint, generator, label, side in (("mj", "glide", "fake", 1), ("progan", "sd14", "real", 0)):
         rows = frame[(frame.fingerprint == fingerprint) & (frame.generator == generator) & (frame.label == label)]
         np.testing.assert_array_equal(rows.score, scores.row(fingerprint, generator)[side])
 
 
-def test_agreement_in_numbers(scores: PublishedScores) -> None:
+def test_agreement_in_numbers(scores: CrossScores) -> None:
     row = agreement(scores)
     assert all(row[f"auc_{g}"] == 1 and row[f"accuracy_{g}"] == 1 for g in WITH_IMAGES) and row["mean_auc"] == 1
     assert row["cross_sd14_on_mj"] == row["cross_mj_on_sd14"] == 1
     highest = max(auc(*scores.row(g, images)) for g in GAN for images in ("sd14", "mj"))
     assert row["max_gan"] == highest < 1.01
-    swapped = agreement(PublishedScores(scores.fingerprints, scores.fake, scores.real))
+    swapped = agreement(CrossScores(scores.fingerprints, scores.fake, scores.real))
     assert swapped["mean_auc"] == 0 and swapped["cross_sd14_on_mj"] == 0
 
 
@@ -282,7 +279,7 @@ def test_the_authors_release(shared_data: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def alive(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PublishedScores:
+def alive(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossScores:
     """The release through the default filter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFCORE_CACHE", str(tmp_path_factory.mktemp("alive")))
@@ -290,7 +287,7 @@ def alive(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Publis
 
 
 @pytest.mark.slow
-def test_the_default_filter_brings_the_published_fingerprints_back_to_life(alive: PublishedScores) -> None:
+def test_the_default_filter_brings_the_published_fingerprints_back_to_life(alive: CrossScores) -> None:
     row = agreement(alive)
     least = {"sd14": 0.99, "mj": 0.99, "dalle_mini": 0.97, "sd21": 0.90, "dalle_2": 0.85}
     assert {g: row[f"auc_{g}"] for g, value in least.items() if row[f"auc_{g}"] < value} == {}
@@ -298,14 +295,14 @@ def test_the_default_filter_brings_the_published_fingerprints_back_to_life(alive
 
 
 @pytest.mark.slow
-def test_the_papers_rule_with_the_published_centres_untouched(alive: PublishedScores) -> None:
+def test_the_papers_rule_with_the_published_centres_untouched(alive: CrossScores) -> None:
     row = agreement(alive)
     least = {"sd14": 0.95, "mj": 0.95, "dalle_mini": 0.90, "sd21": 0.80}
     assert {g: row[f"accuracy_{g}"] for g, value in least.items() if row[f"accuracy_{g}"] < value} == {}
 
 
 @pytest.mark.slow
-def test_no_gan_fingerprint_finds_sd_or_mj(alive: PublishedScores) -> None:
+def test_no_gan_fingerprint_finds_sd_or_mj(alive: CrossScores) -> None:
     found = {(gan, images): auc(*alive.row(gan, images)) for gan in GAN for images in ("sd14", "mj")}
     assert {pair: value for pair, value in found.items() if value > 0.80} == {}
 
@@ -347,9 +344,9 @@ def test_psnr_of_several_filters() -> None:
     assert table.psnr[0] == pytest.approx(20 * np.log10(255 / 5), abs=0.2)
 
 
-def test_agreement_along_a_training(made_up: Path, scores: PublishedScores) -> None:
+def test_agreement_along_a_training(made_up: Path, scores: CrossScores) -> None:
     clean = list(noise_images(1, 32))
-    table = agreement_along({10: HIGHPASS}, made_up, clean, "made up", progress=False)
+    table = agreement_along({10: HIGHPASS}, made_up, clean, "made up")
     assert table.denoiser[0] == "made up" and table.step[0] == 10
     assert table.psnr_10[0] == psnr(HIGHPASS.filter, clean, 10)
     for key, value in agreement(scores).items():
@@ -503,7 +500,7 @@ def verdict(claims: list[Claim], part: str) -> str:
     return found[0].verdict
 
 
-def test_lineage_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
+def test_lineage_verdicts_turn_with_the_data(scores: CrossScores) -> None:
     table, correlation = lineage_tables(scores)
     table = table.assign(n_real=10, n_fake=10)
     claims = lineage_claims(table, correlation)
@@ -531,7 +528,7 @@ def test_lineage_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
         assert verdict(lineage_claims(table, hidden), "does not show the lineage") == expected
 
 
-def test_detection_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
+def test_detection_verdicts_turn_with_the_data(scores: CrossScores) -> None:
     native = detection_table({"native": scores})
     near = native.assign(accuracy_real=native.paper_accuracy / 100, accuracy_fake=native.paper_accuracy / 100)
     near["accuracy"] = near.accuracy_real
@@ -573,7 +570,7 @@ def test_gray_verdicts_turn_with_the_data() -> None:
     assert found(50, 0.05, 0.01, faint=0.1) == ["holds", "does not hold"]  # gone in between
 
 
-def test_fingerprint_verdicts_turn_with_the_data(scores: PublishedScores) -> None:
+def test_fingerprint_verdicts_turn_with_the_data(scores: CrossScores) -> None:
     table = fingerprint_table(scores.fingerprints)
     assert list(table.generator) == list(GENERATORS) and (table["size"] == 256).all()
     np.testing.assert_allclose(table.grid_8_over_noise, 256**2 / 64, rtol=1e-4)  # a planted grid of 8 px

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from difcore.experiments.published_images import published_fingerprints
+from difcore.experiments.published import published_fingerprints
 from difcore.fingerprints.detector import FOREIGN_DENOISER, KINDS, OFFICIAL, TABLE, Bank, Detector, published_null
 from difcore.fingerprints.null import Null, null_of
 from difcore.fingerprints.verdicts import overall

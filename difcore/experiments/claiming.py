@@ -9,7 +9,7 @@ import pandas as pd
 
 from difcore.records.artefacts import Claim
 from difcore.records.claims import corrected as corrected
-from difcore.stats import SURE, Estimate, auc_estimate, holm
+from difcore.stats import SURE, Estimate, auc_estimate
 
 
 def judge(text: str, paper: str | float | None, ours: str | float | None, holds: bool, otherwise: str) -> Claim:
@@ -85,31 +85,6 @@ def measured(row: pd.Series) -> str:
 FINDS = 0.75  # AUC from which on a fingerprint is said to find images
 
 
-CHANCE = 0.5
-
-
 def area_of(row: pd.Series) -> Estimate:
     """AUC of a row of any detection table, over its test images."""
     return auc_estimate(row.auc, int(row.n_real), int(row.n_fake))
-
-
-def found_above_chance(rows: pd.DataFrame) -> tuple[list[str], float]:
-    """Names of the rows whose AUC is above chance, corrected for their number, and the smallest such p-value.
-
-    ``rows``: auc, n_real, n_fake by name.
-    """
-    p = holm([area_of(row).p(CHANCE) if row.auc > CHANCE else 1.0 for _, row in rows.iterrows()])
-    return [str(name) for name, value in zip(rows.index, p, strict=True) if value <= SURE], min(p)
-
-
-def silent_claim(text: str, paper: str | None, rows: pd.DataFrame) -> Claim:
-    """A claim that none of several fingerprints finds images: few images can deny it, or be consistent with it.
-
-    ``rows``: auc, n_real, n_fake by display name.
-    """
-    loud, p = found_above_chance(rows)
-    top = rows.auc.idxmax()
-    ours = f"highest AUC {rows.auc[top]:.2f} ({top}), {len(loud)} of {len(rows)} above chance"
-    count = f"{rows.n_real.iloc[0]} + {rows.n_fake.iloc[0]}"
-    why = f"above chance: {', '.join(loud)}" if loud else f"n = {count}: faint detection would not be seen"
-    return Claim(text, paper, ours, "does not hold" if loud else "consistent", why, p, open="consistent")

@@ -1,7 +1,4 @@
-"""Train a residual filter on one's own photographs or on scenes, and measure it beside the shipped ones.
-
-How strong should the residual filter be? PSNR and agreement with the published fingerprints, along the training.
-"""
+"""Notebook 05: train a residual filter, measure it beside the shipped ones, and ask how strong it should be."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
 from difcore.experiments.claiming import decide
-from difcore.experiments.published_images import agreement, score_release
+from difcore.experiments.published import agreement, score_release
 from difcore.files import DATA_DIR, sha256_bytes, sha256_file
 from difcore.images.crops import ImageError, list_images, read_crop, sha256_pixels
 from difcore.images.scenes import scene
@@ -27,63 +24,6 @@ from difcore.residuals.denoiser_training import TrainingPlan, export_snapshot, m
 from difcore.residuals.denoisers import LIMIT, SHIPPED, Denoiser, DnCNN, FoldedDnCNN, load_denoiser
 
 SIGMAS = (5, 10, 15)
-RECORDED = DATA_DIR / "denoiser_agreement.csv"
-
-
-def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat16: bool = False) -> Denoiser:
-    """The residual filter of a training snapshot, with F_DnCNN measured on ``images``, limited."""
-    state = torch.load(snapshot, map_location="cpu", weights_only=True)
-    features = state["last.weight"].shape[1]
-    depth = 2 + sum(key.startswith("middle.") and value.ndim == 4 for key, value in state.items())
-    model = DnCNN(depth, features)
-    model.load_state_dict(state)
-    filter_ = FoldedDnCNN(model.eval(), bfloat16=bfloat16)
-    bias = border_profile(mean_residual(filter_, images))
-    digest = sha256_bytes(f"{sha256_file(snapshot)} {bfloat16} {LIMIT}".encode(), bias.numpy().tobytes())
-    return Denoiser(Path(snapshot).stem, filter_, bias, digest, limit=LIMIT)
-
-
-def psnr_table(denoisers: Mapping[str, Denoiser], images: Sequence[np.ndarray], seed: int = 0) -> pd.DataFrame:
-    """PSNR in dB at sigma = 5, 10, 15 of each denoiser (without its bias) on clean images.
-
-    Columns: denoiser, sigma, psnr, n, seed.
-    """
-    return pd.DataFrame(
-        {"denoiser": name, "sigma": sigma, "psnr": psnr(d.filter, images, sigma, seed), "n": len(images), "seed": seed}
-        for name, d in denoisers.items()
-        for sigma in SIGMAS
-    )
-
-
-def agreement_along(
-    snapshots: Mapping[int, Denoiser],
-    release: Path | str,
-    clean: Sequence[np.ndarray],
-    label: str,
-    seed: int = 0,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """One row per training step: label, step, psnr_5, psnr_10, psnr_15, and all of ``published.agreement``."""
-    rows = []
-    for step, denoiser in tqdm(snapshots.items(), desc=f"agreement ({label})", disable=not progress):
-        psnrs = {f"psnr_{s}": psnr(denoiser.filter, clean, s, seed) for s in SIGMAS}
-        rows.append({"denoiser": label, "step": step, **psnrs, **agreement(score_release(release, denoiser))})
-    return pd.DataFrame(rows)
-
-
-def recorded_agreement() -> pd.DataFrame:
-    """Agreement along the trainings behind the shipped weights, as ``scripts/denoiser_agreement.py`` measured it."""
-    return pd.read_csv(RECORDED)
-
-
-def agreement_frame(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of ``agreement_along`` as one value per row: denoiser, step, quantity, series, value."""
-    series = {f"auc_{g}": ("auc", g) for g in WITH_IMAGES} | {f"psnr_{s}": ("psnr", f"σ = {s}") for s in SIGMAS}
-    parts = [
-        table[["denoiser", "step"]].assign(quantity=quantity, series=name, value=table[column])
-        for column, (quantity, name) in series.items()
-    ]
-    return pd.concat(parts, ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -160,13 +100,60 @@ def train_and_measure(
     return DenoiserRun(table, losses, (clean, clean + noise, residual), biases, {n: d.hash for n, d in filters.items()})
 
 
+def psnr_table(denoisers: Mapping[str, Denoiser], images: Sequence[np.ndarray], seed: int = 0) -> pd.DataFrame:
+    """PSNR in dB at sigma = 5, 10, 15 of each denoiser (without its bias) on clean images, tidy."""
+    return pd.DataFrame(
+        {"denoiser": name, "sigma": sigma, "psnr": psnr(d.filter, images, sigma, seed), "n": len(images), "seed": seed}
+        for name, d in denoisers.items()
+        for sigma in SIGMAS
+    )
+
+
+def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat16: bool = False) -> Denoiser:
+    """The residual filter of a training snapshot, with F_DnCNN measured on ``images``, limited."""
+    state = torch.load(snapshot, map_location="cpu", weights_only=True)
+    features = state["last.weight"].shape[1]
+    depth = 2 + sum(key.startswith("middle.") and value.ndim == 4 for key, value in state.items())
+    model = DnCNN(depth, features)
+    model.load_state_dict(state)
+    filter_ = FoldedDnCNN(model.eval(), bfloat16=bfloat16)
+    bias = border_profile(mean_residual(filter_, images))
+    digest = sha256_bytes(f"{sha256_file(snapshot)} {bfloat16} {LIMIT}".encode(), bias.numpy().tobytes())
+    return Denoiser(Path(snapshot).stem, filter_, bias, digest, limit=LIMIT)
+
+
+def agreement_along(
+    snapshots: Mapping[int, Denoiser], release: Path | str, clean: Sequence[np.ndarray], label: str, seed: int = 0
+) -> pd.DataFrame:
+    """A row for each training step: its PSNR, and its ``agreement`` with the published fingerprints."""
+    rows = []
+    for step, denoiser in tqdm(snapshots.items(), desc=f"agreement ({label})"):
+        psnrs = {f"psnr_{s}": psnr(denoiser.filter, clean, s, seed) for s in SIGMAS}
+        rows.append({"denoiser": label, "step": step, **psnrs, **agreement(score_release(release, denoiser))})
+    return pd.DataFrame(rows)
+
+
+def recorded_agreement() -> pd.DataFrame:
+    """Agreement along the trainings behind the shipped weights, as ``scripts/denoiser_agreement.py`` measured it."""
+    return pd.read_csv(DATA_DIR / "denoiser_agreement.csv")
+
+
+def agreement_frame(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of ``agreement_along`` as one value per row: denoiser, step, quantity, series, value."""
+    series = {f"auc_{g}": ("auc", g) for g in WITH_IMAGES} | {f"psnr_{s}": ("psnr", f"σ = {s}") for s in SIGMAS}
+    parts = [
+        table[["denoiser", "step"]].assign(quantity=quantity, series=name, value=table[column])
+        for column, (quantity, name) in series.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def denoiser_claims(table: pd.DataFrame) -> list[Claim]:
     """Of ``05_train_denoiser``: training raises PSNR; agreement with the published fingerprints need not rise."""
     claims = []
     for label, rows in table.groupby("denoiser", sort=False):
         rows = rows.sort_values("step")
-        best = rows.loc[rows.mean_auc.idxmax()]
-        last = rows.iloc[-1]
+        best, last = rows.loc[rows.mean_auc.idxmax()], rows.iloc[-1]
         trend = spearmanr(rows.psnr_10, rows.mean_auc) if len(rows) > 2 else None
         rho, p = (float(trend.statistic), float(trend.pvalue)) if trend else (np.nan, 1.0)
         claims.append(
