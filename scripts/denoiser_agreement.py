@@ -8,16 +8,67 @@ Rows of LABEL already in OUT.csv are replaced. F_DnCNN of each snapshot is measu
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
+from tqdm.auto import tqdm
 
-from difcore.experiments.denoising import agreement_along, snapshot_denoiser, training_images
-from difcore.files import atomic_text
+from difcore.experiments.cross_scores import CrossScores
+from difcore.experiments.denoising import SIGMAS, training_images
+from difcore.experiments.published import score_release
+from difcore.files import atomic_text, sha256_bytes, sha256_file
 from difcore.images.crops import read_crop
 from difcore.images.folders import is_image, list_images
 from difcore.images.release import locate
+from difcore.paper import GAN, WITH_IMAGES
+from difcore.residuals.bias import border_profile
+from difcore.residuals.denoiser_training import mean_residual, psnr
+from difcore.residuals.denoisers import LIMIT, Denoiser, DnCNN, FoldedDnCNN
 from difcore.runtime import resolve
+from difcore.stats import auc, detection
+
+
+def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat16: bool = False) -> Denoiser:
+    """The residual filter of a training snapshot, with F_DnCNN measured on ``images``, limited."""
+    state = torch.load(snapshot, map_location="cpu", weights_only=True)
+    features = state["last.weight"].shape[1]
+    depth = 2 + sum(key.startswith("middle.") and value.ndim == 4 for key, value in state.items())
+    model = DnCNN(depth, features)
+    model.load_state_dict(state)
+    filter_ = FoldedDnCNN(model.eval(), bfloat16=bfloat16)
+    bias = border_profile(mean_residual(filter_, images))
+    digest = sha256_bytes(f"{sha256_file(snapshot)} {bfloat16} {LIMIT}".encode(), bias.numpy().tobytes())
+    return Denoiser(Path(snapshot).stem, filter_, bias, digest, limit=LIMIT)
+
+
+def agreement_along(
+    snapshots: Mapping[int, Denoiser], release: Path | str, clean: Sequence[np.ndarray], label: str, seed: int = 0
+) -> pd.DataFrame:
+    """A row for each training step: its PSNR, and its ``agreement`` with the published fingerprints."""
+    rows = []
+    for step, denoiser in tqdm(snapshots.items(), desc=f"agreement ({label})"):
+        psnrs = {f"psnr_{s}": psnr(denoiser.filter, clean, s, seed) for s in SIGMAS}
+        rows.append({"denoiser": label, "step": step, **psnrs, **agreement(score_release(release, denoiser))})
+    return pd.DataFrame(rows)
+
+
+def agreement(scores: CrossScores) -> dict[str, float]:
+    """How well a denoiser brings the published fingerprints back to life, as one row of numbers.
+
+    AUC and accuracy of each on its own images, SD 1.4 and MJ on each other's, and the highest AUC of a GAN's on these.
+    """
+    row: dict[str, float] = {}
+    for name in WITH_IMAGES:
+        result = detection(*scores.row(name, name), scores.fingerprints[name].threshold)
+        row[f"auc_{name}"], row[f"accuracy_{name}"] = result.auc, result.accuracy
+    row["mean_auc"] = float(np.mean([row[f"auc_{name}"] for name in WITH_IMAGES]))
+    row["cross_sd14_on_mj"] = auc(*scores.row("sd14", "mj"))
+    row["cross_mj_on_sd14"] = auc(*scores.row("mj", "sd14"))
+    row["max_gan"] = max(auc(*scores.row(gan, images)) for gan in GAN for images in ("sd14", "mj"))
+    return row
 
 
 def main() -> None:

@@ -10,17 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from denoiser_agreement import agreement, agreement_along, snapshot_denoiser
 from tiny import gradients, grid, noise_images, random_denoiser, random_dncnn, with_pattern, write_images
 
 from difcore.experiments import denoising as training
 from difcore.experiments.claiming import corrected
 from difcore.experiments.cross_scores import CrossScores
 from difcore.experiments.denoising import (
-    agreement_along,
     agreement_frame,
     denoiser_claims,
     psnr_table,
-    snapshot_denoiser,
     train_and_measure,
     training_images,
 )
@@ -30,7 +29,6 @@ from difcore.experiments.published import (
     OWN,
     PARTS,
     UNRELATED,
-    agreement,
     detection_claims,
     detection_figure_frame,
     detection_table,

@@ -37,13 +37,7 @@ ACCURACY: dict[str, Any] = {"unit": "accuracy (%)", "vmin": 50, "vmax": 100}
 
 
 def run_test(matrix: pd.DataFrame, draws: int, seed: int) -> GroupTest:
-    """``group_test`` of a matrix of checkpoints by training run.
-
-    Raises
-    ------
-    NeedsData
-        Unless there are two runs, and two checkpoints of one.
-    """
+    """``group_test`` of a matrix of checkpoints by training run; NeedsData without two runs and two of one."""
     names = list(matrix.index)
     try:
         return group_test(matrix, runs_of(names), draws, seed)
@@ -95,34 +89,33 @@ def separators(names: Sequence[str]) -> list[int]:
     return [k for k in range(1, len(runs)) if runs[k] != runs[k - 1]] if len(set(runs)) < len(runs) else []
 
 
+def beside(matrix: pd.DataFrame, title: str, other: MatrixPanel) -> NotebookFigure:
+    """Accuracies (fractions) beside another matrix."""
+    return matrix_panels([MatrixPanel(100 * matrix, title, **ACCURACY), other], separators(list(matrix.index)))
+
+
 def halves_figure(matrix: pd.DataFrame, whole: bool = True) -> NotebookFigure:
-    """Cross-detection (or, with ``whole`` False, its symmetric part) beside the asymmetric part; fractions in."""
-    symmetric, asymmetric = parts(100 * matrix)
-    first = (100 * matrix, "M, cross-detection") if whole else (symmetric, "(M + M′) / 2")
-    panels = [MatrixPanel(*first, **ACCURACY), MatrixPanel(asymmetric, "(M − M′) / 2", "points", diverging=True)]
-    return matrix_panels(panels, separators(list(matrix.index)))
+    """Cross-detection (or, with ``whole`` False, its symmetric part) beside the asymmetric part."""
+    symmetric, asymmetric = parts(matrix)
+    second = MatrixPanel(100 * asymmetric, "(M − M′) / 2", "points", diverging=True)
+    return beside(matrix, "M, cross-detection", second) if whole else beside(symmetric, "(M + M′) / 2", second)
 
 
 def beside_the_paper(matrix: pd.DataFrame, label: str) -> NotebookFigure:
-    """Our Fig. H beside the paper's; fractions in."""
-    pair = [MatrixPanel(100 * matrix, f"ours ({label})", **ACCURACY), MatrixPanel(paper.fig_h(), "paper", **ACCURACY)]
-    return matrix_panels(pair, separators(list(matrix.index)))
+    """Our Fig. H beside the paper's."""
+    return beside(matrix, f"ours ({label})", MatrixPanel(paper.fig_h(), "paper", **ACCURACY))
 
 
 def blocks_beside_the_paper(matrix: pd.DataFrame) -> NotebookFigure:
-    """Means over the converged checkpoints for each pair of models, ours beside the paper's; fractions in."""
+    """Means over the converged checkpoints for each pair of models, ours beside the paper's."""
     titles = {"ours, epochs 40, 52, 70": 100 * matrix, "paper, epochs 40, 52, 70": paper.fig_h()}
     return matrix_panels([MatrixPanel(converged_blocks(m), t, fmt=".1f", **ACCURACY) for t, m in titles.items()])
 
 
 def beside_fig_h(matrix: pd.DataFrame, correlation: pd.DataFrame, title: str) -> NotebookFigure:
-    """Cross-detection (fractions in) beside correlations of fingerprints, which the values give in hundredths."""
+    """Cross-detection beside correlations of fingerprints, which the values give in hundredths."""
     look: dict[str, Any] = {"vmin": -100, "vmax": 100, "diverging": True, "column_title": "of"}
-    panels = [
-        MatrixPanel(100 * matrix, "Fig. H: cross-detection", **ACCURACY),
-        MatrixPanel(100 * correlation, title, "100 ρ", **look),
-    ]
-    return matrix_panels(panels, separators(list(matrix.index)))
+    return beside(matrix, "Fig. H: cross-detection", MatrixPanel(100 * correlation, title, "100 ρ", **look))
 
 
 def look_around(models: Cross, averages: bool = False) -> ipywidgets.VBox:
@@ -187,10 +180,7 @@ def separate_claims(matrix: pd.DataFrame, figure: str, data: str) -> list[Claim]
 
 
 def labels_claim(text: str, told: str, ours: str, test: GroupTest | None, otherwise: str, more: bool = True) -> Claim:
-    """A claim that entries within a group are larger than between groups, by relabelling.
-
-    ``more``: what else has to be so for the claim to hold, as measured.
-    """
+    """A claim that entries within a group are larger than between groups, by relabelling; if ``more`` is so, too."""
     if test is None:
         return Claim(text, told, ours, "not comparable", "too few models for a test")
     holds = test.p < test.p_less and more
@@ -210,10 +200,7 @@ def listed(values: Mapping[str, float]) -> str:
 
 
 def checkpoint_claims(matrix: pd.DataFrame, data: str, draws: int = 9999, seed: int = 0) -> list[Claim]:
-    """Of Fig. H: converged checkpoints of one model detect each other, symmetrically; other models do not.
-
-    ``matrix``: accuracies as fractions, "model@epoch" both ways.
-    """
+    """Of Fig. H: converged checkpoints of one model detect each other, symmetrically; other models do not."""
     printed = paper.fig_h() / 100
     ends = [block_ends(converged_blocks(m)) for m in (printed, matrix)]
     own, between = ends[1]
@@ -259,10 +246,7 @@ def checkpoint_claims(matrix: pd.DataFrame, data: str, draws: int = 9999, seed: 
 
 
 def average_claims(detection: pd.DataFrame, correlation: pd.DataFrame, test: GroupTest, data: str) -> list[Claim]:
-    """Of Fig. I: correlations of F_A show the clusters of Fig. H, smaller. That they are symmetric needs no test.
-
-    ``detection``: accuracies as fractions; ``test``: of the correlations, by training run.
-    """
+    """Of Fig. I: correlations of F_A show the clusters of Fig. H, smaller. That they are symmetric needs no test."""
     runs = np.array(runs_of(list(correlation.index)))
     r, m = correlation.to_numpy(), detection.to_numpy()
     shares = []

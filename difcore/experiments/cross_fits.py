@@ -82,13 +82,7 @@ def converged(names: Sequence[str]) -> list[bool]:
 
 
 def open_cross(plan: CrossPlan) -> Bench:
-    """The models of one cross-detection: of a folder where it holds any of them, else the demo's.
-
-    Raises
-    ------
-    NeedsData
-        If there is none of them, or none but demo models in the profile "paper".
-    """
+    """The models of a plan, of a folder where it holds any, else the demo's; NeedsData if there is none of them."""
     members = FAMILIES.get(plan.family, FAMILIES["variants"])
     if plan.family == "progans":
         members = tuple(f"{model}@{epoch}" for model in paper.PROGAN_MODELS for epoch in paper.PROGAN_EPOCHS)
@@ -121,10 +115,7 @@ def fit_cell(
     max_test: int | None,
     folder: Path,
 ) -> dict[str, Any]:
-    """One model: F_E and F_A of ``n_train`` images of each class, residuals of its test images; names of the files.
-
-    ``load`` is the bench's: images are read or made where the cell is computed, by another process perhaps.
-    """
+    """One model: F_E and F_A of ``n_train`` images of each class, residuals of its test images; names of the files."""
     runtime.check()
     chosen = divide(load(f"{values['generator']}|native"), values["n_train"], values["seed"], (), max_test)
     filter_ = load_denoiser(denoiser, runtime.device, runtime.bfloat16)
@@ -217,20 +208,10 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Cross(CrossScores):
-    """The extracted fingerprints (F_E) of a family's models on the test images of all of them.
+    """The extracted fingerprints (F_E) of a family's models on the test images of all of them, in the figure's order.
 
-    In the order of the figure, ProGAN checkpoints as the paper spells them ("hatP_A@40").
-
-    Attributes
-    ----------
-    averages : dict of name to Detector
-        F_A.
-    power : ndarray (3, H, W)
-        Mean power spectrum of the residuals of real training images.
-    images : dict of name to (reals, fakes), uint8 (n, crop, crop, 3) each
-        A few test images.
-    fits : DataFrame
-        The cells: one row for each model, absent ones with the reason.
+    ``averages`` are the F_A; ``power`` (3, H, W) the mean power spectrum of the residuals of real training images;
+    ``images`` a few test images (reals, fakes); ``fits`` a row for each model, absent ones with the reason.
     """
 
     averages: dict[str, Detector]
@@ -260,12 +241,7 @@ class Cross(CrossScores):
 def cross(plan: CrossPlan) -> Cross:
     """Fit every model of a family and correlate all fingerprints with all test images.
 
-    Raises
-    ------
-    NeedsData
-        If fewer than two models came to a result; the message says why.
-    CellsFailed
-        If that is because models failed.
+    NeedsData if fewer than two models came to a result, CellsFailed if that is because models failed.
     """
     bench = open_cross(plan)
     fits = fit_all(bench, plan.n_train, plan.seed)
@@ -286,13 +262,9 @@ def cross(plan: CrossPlan) -> Cross:
 
 
 def scores_of(patterns: Tensor, fits: pd.DataFrame) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """rho of patterns (K, 3, H, W) with every model's test images but those that any model was fitted to.
+    """rho of patterns (K, 3, H, W) with every model's reals and fakes of the test but those that any was fitted to.
 
     All of it is one matrix product; a set of reals that models share is in it once.
-
-    Returns
-    -------
-    (real, fake) : dict of name to Tensor (K, N_j)
     """
     done = fits[fits["status"] == OK]
     trained = np.unique(np.concatenate([kept(name) for name in done["trained"]]))

@@ -13,34 +13,20 @@ from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
 from difcore.experiments.claiming import decide
-from difcore.experiments.published import agreement, score_release
-from difcore.files import DATA_DIR, sha256_bytes, sha256_file
+from difcore.files import DATA_DIR, sha256_bytes
 from difcore.images.crops import ImageError, list_images, read_crop, sha256_pixels
 from difcore.images.scenes import scene
 from difcore.paper import WITH_IMAGES
 from difcore.records.artefacts import Claim
-from difcore.residuals.bias import border_profile
-from difcore.residuals.denoiser_training import TrainingPlan, export_snapshot, mean_residual, psnr, train_dncnn
-from difcore.residuals.denoisers import LIMIT, SHIPPED, Denoiser, DnCNN, FoldedDnCNN, load_denoiser
+from difcore.residuals.denoiser_training import TrainingPlan, export_snapshot, psnr, train_dncnn
+from difcore.residuals.denoisers import SHIPPED, Denoiser, load_denoiser
 
 SIGMAS = (5, 10, 15)
 
 
 @dataclass(frozen=True)
 class DenoiserRun:
-    """What a training leaves.
-
-    Attributes
-    ----------
-    psnr : DataFrame
-        denoiser, sigma, psnr (dB), n, seed, images.
-    losses : list of float
-        Per step: mean squared error over (10/255)^2.
-    example : (clean, noisy, residual)
-        float32 (3, H, W) each, noise of sigma 10/255.
-    biases, weights : dict
-        F_DnCNN and hash of each filter.
-    """
+    """PSNR (dB), losses (over (10/255)^2), an example (clean, noisy, residual), F_DnCNN and hash of each filter."""
 
     psnr: pd.DataFrame
     losses: list[float]
@@ -50,13 +36,7 @@ class DenoiserRun:
 
 
 def training_images(photos: Path | str | None, scenes: int, scene_size: int, seed: int = 0) -> list[np.ndarray]:
-    """All readable images of a folder, or ``scenes`` procedural ones; uint8 (H, W, 3) each.
-
-    Raises
-    ------
-    FolderError, ImageError
-        If the folder holds none that can be read.
-    """
+    """All readable images of a folder, or ``scenes`` procedural ones; FolderError or ImageError if there is none."""
     if not photos:
         return [scene(10_000 * (seed + 1) + k, scene_size) for k in range(scenes)]
     images = []
@@ -107,30 +87,6 @@ def psnr_table(denoisers: Mapping[str, Denoiser], images: Sequence[np.ndarray], 
         for name, d in denoisers.items()
         for sigma in SIGMAS
     )
-
-
-def snapshot_denoiser(snapshot: Path | str, images: Sequence[np.ndarray], bfloat16: bool = False) -> Denoiser:
-    """The residual filter of a training snapshot, with F_DnCNN measured on ``images``, limited."""
-    state = torch.load(snapshot, map_location="cpu", weights_only=True)
-    features = state["last.weight"].shape[1]
-    depth = 2 + sum(key.startswith("middle.") and value.ndim == 4 for key, value in state.items())
-    model = DnCNN(depth, features)
-    model.load_state_dict(state)
-    filter_ = FoldedDnCNN(model.eval(), bfloat16=bfloat16)
-    bias = border_profile(mean_residual(filter_, images))
-    digest = sha256_bytes(f"{sha256_file(snapshot)} {bfloat16} {LIMIT}".encode(), bias.numpy().tobytes())
-    return Denoiser(Path(snapshot).stem, filter_, bias, digest, limit=LIMIT)
-
-
-def agreement_along(
-    snapshots: Mapping[int, Denoiser], release: Path | str, clean: Sequence[np.ndarray], label: str, seed: int = 0
-) -> pd.DataFrame:
-    """A row for each training step: its PSNR, and its ``agreement`` with the published fingerprints."""
-    rows = []
-    for step, denoiser in tqdm(snapshots.items(), desc=f"agreement ({label})"):
-        psnrs = {f"psnr_{s}": psnr(denoiser.filter, clean, s, seed) for s in SIGMAS}
-        rows.append({"denoiser": label, "step": step, **psnrs, **agreement(score_release(release, denoiser))})
-    return pd.DataFrame(rows)
 
 
 def recorded_agreement() -> pd.DataFrame:

@@ -35,7 +35,7 @@ from difcore.lineage.families import (
 )
 from difcore.paper import VARIANTS, WITH_IMAGES
 from difcore.records.artefacts import Claim
-from difcore.residuals.denoisers import LIMIT, Denoiser, load_denoiser
+from difcore.residuals.denoisers import LIMIT, load_denoiser
 from difcore.stats import share_estimate
 
 FLOOR = 1e-3  # of the mean power: what a frequency without any is taken to hold
@@ -45,23 +45,11 @@ TUNED = "the models' scenes and the trees' evidence were chosen by what these tr
 
 @dataclass(frozen=True)
 class Tree:
-    """One tree and what is known of its truth.
+    """One tree (``edges`` as of ``families.family``) and what is known of its truth.
 
-    Attributes
-    ----------
-    title, claim : str
-        Above its figure; what its edges are judged by.
-    found : Evidence
-    edges : DataFrame
-        As ``difcore.lineage.families.family``.
-    true : list of (parent, child)
-        Empty where ``groups`` say what is true.
-    directed : bool
-        Whether an edge has to point the right way to be right.
-    groups : dict of name to group
-        A link is right within a group. A forest connects k members by k - 1 links: as many are true.
-    tuned : str
-        What of the method was chosen on these very models.
+    ``true`` are (parent, child) pairs, and an edge has to point that way if ``directed``; or a link is right within one
+    of ``groups`` (name to group), of which a forest connects k members by k - 1 links: as many are true. ``tuned`` says
+    what of the method was chosen on these very models.
     """
 
     title: str
@@ -120,14 +108,9 @@ class Forest:
 
 
 def grow_trees(plan: CrossPlan, families: Sequence[str], draws: int) -> Forest:
-    """The trees of each family of {"published", "decoders", "progans"} whose data are there.
+    """The trees of those of the families "published", "decoders", "progans" whose data are there; NeedsData of none.
 
     ``plan.generators`` are of any family; the authors' release may lie in ``plan.data_root``.
-
-    Raises
-    ------
-    NeedsData
-        If none of the families is there.
     """
     forest = Forest({}, {}, {})
     for name in families:
@@ -148,11 +131,10 @@ def grow_trees(plan: CrossPlan, families: Sequence[str], draws: int) -> Forest:
 
 
 def kin_patterns(models: Cross) -> Tensor:
-    """What sets each model apart from all of them, whitened: (G, 3, H, W).
+    """F_A of each model minus the mean of all, divided by the power spectrum of real residuals: (G, 3, H, W).
 
-    F_A,i minus the mean of all F_A, divided by the power spectrum of real residuals frequency by frequency: the
-    matched filter for a known pattern in noise of that spectrum. Low frequencies, where scenes differ most from each
-    other, count least.
+    The matched filter for a known pattern in noise of that spectrum: low frequencies, where scenes differ most, count
+    least.
     """
     means = np.stack([f.pattern.numpy() for f in models.averages.values()])
     power = models.power + FLOOR * models.power.mean()
@@ -215,15 +197,11 @@ def checkpoint_trees(models: Cross, draws: int = 1000, seed: int = 0) -> dict[st
     return {"progans": Tree(title, text, found, family(found), [], groups=runs, tuned=tuned)}
 
 
-def foreign_filter(plan: CrossPlan) -> Denoiser:
-    """The residual filter of published fingerprints, in the plan's mode."""
-    mode, runtime = preset(plan.mode), plan.runtime
-    return load_denoiser(mode.filter(FOREIGN_DENOISER), runtime.device, runtime.bfloat16, mode.held(LIMIT))
-
-
 def published_trees(plan: CrossPlan, draws: int) -> dict[str, Tree]:
     """The six generators of the release that come with images: MJ and SD 1.4 are kin, nobody else is known to be."""
-    scores = score_release(locate(plan.data_root or None), foreign_filter(plan), progress=True)
+    mode, runtime = preset(plan.mode), plan.runtime
+    denoiser = load_denoiser(mode.filter(FOREIGN_DENOISER), runtime.device, runtime.bfloat16, mode.held(LIMIT))
+    scores = score_release(locate(plan.data_root or None), denoiser, progress=True)
     rows = [list(scores.fingerprints).index(name) for name in WITH_IMAGES]
     real, fake = ([part[name][rows].double().numpy() for name in WITH_IMAGES] for part in (scores.real, scores.fake))
     found = evidence(WITH_IMAGES, real, fake, draws, plan.seed)

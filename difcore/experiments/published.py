@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -40,14 +40,15 @@ from difcore.paper import DISPLAY, GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
 from difcore.records.artefacts import Claim
 from difcore.residuals.denoisers import LIMIT, Denoiser, limited
 from difcore.residuals.sets import residuals_of
-from difcore.stats import SURE, Detection, as_row, auc, balanced_estimate, detection, holm, sum_estimate, t_estimate
+from difcore.stats import SURE, Detection, as_row, balanced_estimate, detection, holm, sum_estimate, t_estimate
 
 Key = TypeVar("Key", bound=Hashable)
 Rho = Callable[[Tensor, Array], Tensor]  # (G, 3, H, W) and (N, 3, H, W) to (G, N)
+Part = Callable[[Tensor], Tensor]  # of samples (N, 3, H, W)
 
 RELATED = {("sd14", "mj"), ("mj", "sd14")}  # the lineage the paper reports among the generators with images
 PERIOD = 8  # px of the image per position of a latent diffusion model's latent, and per JPEG block
-PARTS: dict[str, Callable[[Tensor], Tensor]] = {
+PARTS: dict[str, Part] = {
     "whole": torch.clone,
     "grid of 8 px": partial(periodic_part, period=PERIOD),
     "without the grid": lambda x: x - periodic_part(x, PERIOD),
@@ -61,13 +62,7 @@ CHANCE = 0.5
 
 
 def published_fingerprints(release: Path | str) -> dict[str, Detector]:
-    """The 13 published fingerprints by id, in the paper's order.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one is missing.
-    """
+    """The 13 published fingerprints by id, in the paper's order; FileNotFoundError if one is missing."""
     return {name: Detector.from_official(Path(release) / "checks" / name / "chk_0.pt", name) for name in GENERATORS}
 
 
@@ -104,36 +99,32 @@ def score_release(
 def score_limits(
     release: Path | str, denoiser: Denoiser, limits: Sequence[float | None] = LIMITS, progress: bool = False
 ) -> dict[float | None, CrossScores]:
-    """The same by the limit of the residuals (None: none).
-
-    Raises
-    ------
-    ValueError
-        If the denoiser limits its residuals itself.
-    """
+    """The same by the limit of the residuals (None: none); ValueError if the denoiser limits its residuals itself."""
     if denoiser.limit is not None:
         raise ValueError(f"expected a denoiser without a limit of its own, this one has {denoiser.limit}")
-
-    def rho(patterns: Tensor, values: Array, limit: float | None) -> Tensor:
-        held = (as_tensor(some).float() for some in chunks(values))
-        return torch.cat([ncc(patterns, some if limit is None else limited(some, limit)) for some in held], 1)
-
-    return scores_by({limit: partial(rho, limit=limit) for limit in limits}, release, denoiser, progress=progress)
+    rules = {k: by_part(torch.clone, torch.clone if k is None else partial(limited, limit=k)) for k in limits}
+    return scores_by(rules, release, denoiser, progress=progress)
 
 
 def score_parts(release: Path | str, denoiser: Denoiser, progress: bool = False) -> dict[str, CrossScores]:
     """The same of each of ``PARTS``: an orthogonal projection, of fingerprint and residual, before rho is computed."""
-
-    def rho(patterns: Tensor, values: Array, part: str) -> Tensor:
-        taken = part_of(patterns, part)
-        return torch.cat([ncc(taken, part_of(as_tensor(some).float(), part)) for some in chunks(values)], 1)
-
-    return scores_by({part: partial(rho, part=part) for part in PARTS}, release, denoiser, progress=progress)
+    found = {name: partial(part_of, part=part) for name, part in PARTS.items()}
+    return scores_by({k: by_part(part, part) for k, part in found.items()}, release, denoiser, progress=progress)
 
 
-def part_of(x: Tensor, part: str) -> Tensor:
-    """One of ``PARTS`` of each sample (N, 3, H, W). What rounding alone leaves becomes zero."""
-    found = PARTS[part](x)
+def by_part(of_patterns: Part, of_residuals: Part) -> Rho:
+    """The rule that correlates a part of the patterns with a part of the residuals."""
+
+    def rho(patterns: Tensor, values: Array) -> Tensor:
+        taken = of_patterns(patterns)
+        return torch.cat([ncc(taken, of_residuals(as_tensor(some).float())) for some in chunks(values)], 1)
+
+    return rho
+
+
+def part_of(x: Tensor, part: Part) -> Tensor:
+    """A part of each sample (N, 3, H, W). What rounding alone leaves becomes zero."""
+    found = part(x)
     lengths = [t.flatten(1).norm(dim=1)[:, None, None, None] for t in (found, x)]
     return torch.where(lengths[0] <= FLAT * lengths[1], 0, found)
 
@@ -200,27 +191,25 @@ def area_matrix(table: pd.DataFrame) -> pd.DataFrame:
     return table.pivot(index="fingerprint", columns="images", values="auc").loc[list(GENERATORS), list(WITH_IMAGES)]
 
 
-def limits_table(scores: Mapping[float | None, CrossScores], seed: int = 0) -> pd.DataFrame:
-    """Detection by limit (infinite: none), tidy: the six on their own images, SD 1.4 and MJ on each other's, every GAN
-    on these two.
-    """  # noqa: D205
-    kinds = {(name, name): OWN for name in WITH_IMAGES} | dict.fromkeys(RELATED, LINEAGE)
-    kinds |= {(gan, images): UNRELATED for gan in GAN for images in ("sd14", "mj")}
-    parts = []
-    for limit, table in scores.items():
-        rows = table.pairs(seed)
-        found = [kinds.get(pair) for pair in zip(rows["fingerprint"], rows["images"], strict=True)]
-        rows.insert(0, "limit", np.inf if limit is None else limit)
-        rows.insert(1, "kind", found)
-        parts.append(rows[rows["kind"].notna()])
+def by_key(scores: Mapping[Any, CrossScores], column: str, seed: int) -> pd.DataFrame:
+    """The tables of all pairs by what distinguishes them, in one."""
+    parts = [table.pairs(seed) for table in scores.values()]
+    for key, part in zip(scores, parts, strict=True):
+        part.insert(0, column, np.inf if key is None else key)
     return pd.concat(parts, ignore_index=True)
 
 
-def limits_frame(table: pd.DataFrame) -> pd.DataFrame:
-    """One curve per row and limit for the figure: limit, series, value (AUC).
+def limits_table(scores: Mapping[float | None, CrossScores], seed: int = 0) -> pd.DataFrame:
+    """Detection by limit (infinite: none): the six on their own images, SD 1.4 and MJ on each other's, GANs on both."""
+    kinds = {(name, name): OWN for name in WITH_IMAGES} | dict.fromkeys(RELATED, LINEAGE)
+    kinds |= {(gan, images): UNRELATED for gan in GAN for images in ("sd14", "mj")}
+    table = by_key(scores, "limit", seed)
+    table.insert(1, "kind", [kinds.get(pair) for pair in zip(table["fingerprint"], table["images"], strict=True)])
+    return table[table["kind"].notna()].reset_index(drop=True)
 
-    Series: the six generators, and, of the others, the lowest of the lineage and the highest of the GANs.
-    """
+
+def limits_frame(table: pd.DataFrame) -> pd.DataFrame:
+    """Curves of AUC (limit, series, value): the six generators, the lowest of the lineage, the highest of the GANs."""
     own = table[table["kind"] == OWN].rename(columns={"fingerprint": "series", "auc": "value"})
     lineage = table[table["kind"] == LINEAGE].groupby("limit").auc.min()
     gans = table[table["kind"] == UNRELATED].groupby("limit").auc.max()
@@ -231,26 +220,8 @@ def limits_frame(table: pd.DataFrame) -> pd.DataFrame:
 
 def parts_table(scores: Mapping[str, CrossScores], seed: int = 0) -> pd.DataFrame:
     """AUC of each part of each fingerprint, tidy; no accuracy: the published centres are of whole fingerprints."""
-    columns = ["fingerprint", "images", "auc", "auc_low", "auc_high", "n_real", "n_fake", "seed"]
-    parts = [table.pairs(seed)[columns].assign(part=part) for part, table in scores.items()]
-    return pd.concat(parts, ignore_index=True)[["part", *columns]]
-
-
-def agreement(scores: CrossScores) -> dict[str, float]:
-    """How well a denoiser brings the published fingerprints back to life, as one row of numbers.
-
-    ``auc_<id>``: each on its own images; ``accuracy_<id>``: by the published centres; ``mean_auc``: over the six;
-    ``cross_sd14_on_mj``, ``cross_mj_on_sd14``; ``max_gan``: highest AUC of a GAN's fingerprint on SD 1.4 or MJ.
-    """
-    row: dict[str, float] = {}
-    for name in WITH_IMAGES:
-        result = detection(*scores.row(name, name), scores.fingerprints[name].threshold)
-        row[f"auc_{name}"], row[f"accuracy_{name}"] = result.auc, result.accuracy
-    row["mean_auc"] = float(np.mean([row[f"auc_{name}"] for name in WITH_IMAGES]))
-    row["cross_sd14_on_mj"] = auc(*scores.row("sd14", "mj"))
-    row["cross_mj_on_sd14"] = auc(*scores.row("mj", "sd14"))
-    row["max_gan"] = max(auc(*scores.row(gan, images)) for gan in GAN for images in ("sd14", "mj"))
-    return row
+    table = by_key(scores, "part", seed)
+    return table[["part", "fingerprint", "images", "auc", "auc_low", "auc_high", "n_real", "n_fake", "seed"]]
 
 
 # Claims
@@ -338,10 +309,7 @@ def limits_claims(table: pd.DataFrame) -> list[Claim]:
 
 
 def silent_claim(text: str, told: str | None, table: pd.DataFrame) -> Claim:
-    """A claim that no GAN's fingerprint finds images of SD 1.4 or MJ: few images can deny it, or be consistent with it.
-
-    Each that is above chance counts, corrected for their number.
-    """
+    """A claim that no GAN's fingerprint finds SD 1.4 or MJ: few images can deny it (Holm), or be consistent with it."""
     gans = table[table.fingerprint.isin(GAN) & table.images.isin(["sd14", "mj"])]
     names = (gans.fingerprint.map(DISPLAY) + " on " + gans.images.map(DISPLAY)).to_numpy()
     p = np.array(holm([area_of(row).p(CHANCE) if row.auc > CHANCE else 1.0 for _, row in gans.iterrows()]))
