@@ -183,7 +183,7 @@ def detection_figure_frame(table: pd.DataFrame) -> pd.DataFrame:
 
 def lineage_tables(scores: CrossScores, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cross-detection (13 fingerprints x 6 image sets) and cross-correlation (a, b, ncc) of the 13, both tidy."""
-    return scores.pairs(seed), pair_table(correlation_matrix(scores.fingerprints), "ncc")
+    return scores.pairs(seed), pair_table(correlation_matrix(scores.fingerprints).astype(np.float32), "ncc")
 
 
 def area_matrix(table: pd.DataFrame) -> pd.DataFrame:
