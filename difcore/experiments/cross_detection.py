@@ -90,20 +90,20 @@ def separators(names: Sequence[str]) -> list[int]:
 
 
 def beside(matrix: pd.DataFrame, title: str, other: MatrixPanel) -> NotebookFigure:
-    """Accuracies (fractions) beside another matrix."""
-    return matrix_panels([MatrixPanel(100 * matrix, title, **ACCURACY), other], separators(list(matrix.index)))
+    """Accuracies in percent beside another matrix."""
+    return matrix_panels([MatrixPanel(matrix, title, **ACCURACY), other], separators(list(matrix.index)))
 
 
 def halves_figure(matrix: pd.DataFrame, whole: bool = True) -> NotebookFigure:
     """Cross-detection (or, with ``whole`` False, its symmetric part) beside the asymmetric part."""
-    symmetric, asymmetric = parts(matrix)
-    second = MatrixPanel(100 * asymmetric, "(M − M′) / 2", "points", diverging=True)
-    return beside(matrix, "M, cross-detection", second) if whole else beside(symmetric, "(M + M′) / 2", second)
+    symmetric, asymmetric = parts(100 * matrix)
+    second = MatrixPanel(asymmetric, "(M − M′) / 2", "points", diverging=True)
+    return beside(100 * matrix, "M, cross-detection", second) if whole else beside(symmetric, "(M + M′) / 2", second)
 
 
 def beside_the_paper(matrix: pd.DataFrame, label: str) -> NotebookFigure:
     """Our Fig. H beside the paper's."""
-    return beside(matrix, f"ours ({label})", MatrixPanel(paper.fig_h(), "paper", **ACCURACY))
+    return beside(100 * matrix, f"ours ({label})", MatrixPanel(paper.fig_h(), "paper", **ACCURACY))
 
 
 def blocks_beside_the_paper(matrix: pd.DataFrame) -> NotebookFigure:
@@ -115,7 +115,7 @@ def blocks_beside_the_paper(matrix: pd.DataFrame) -> NotebookFigure:
 def beside_fig_h(matrix: pd.DataFrame, correlation: pd.DataFrame, title: str) -> NotebookFigure:
     """Cross-detection beside correlations of fingerprints, which the values give in hundredths."""
     look: dict[str, Any] = {"vmin": -100, "vmax": 100, "diverging": True, "column_title": "of"}
-    return beside(matrix, "Fig. H: cross-detection", MatrixPanel(100 * correlation, title, "100 ρ", **look))
+    return beside(100 * matrix, "Fig. H: cross-detection", MatrixPanel(100 * correlation, title, "100 ρ", **look))
 
 
 def look_around(models: Cross, averages: bool = False) -> ipywidgets.VBox:
