@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from difcore.audit.formats import FolderAudit, audit_folder, compare, cumulative_gap, differences, shares_gap
+from difcore.audit.formats import audit_folder, compare, cumulative_gap, differences, shares_gap
 from difcore.images.crops import FolderError, find_generators
 from difcore.images.headers import ijg_table, jpeg_quality
 
@@ -48,26 +48,18 @@ def test_audit_tells_encoding_quality_subsampling_and_lies(tmp_path: Path) -> No
     fill(tmp_path, 1, "JPEG", ".JPG", side=64, quality=40, subsampling=0)
     fill(tmp_path, 1, "PNG")
     (tmp_path / "zz.png").touch()
-    audit = audit_folder(tmp_path)
-    assert audit.files["encoding"].tolist() == ["JPEG", "JPEG", "JPEG", "PNG"]
-    assert audit.files["suffix_lies"].tolist() == [True, True, False, False]
-    assert audit.files["jpeg_quality"].tolist()[:3] == [83, 83, 40] and np.isnan(audit.files["jpeg_quality"].iloc[3])
-    assert audit.files["subsampling"].tolist() == ["4:2:0", "4:2:0", "4:4:4", ""]
-    assert [(s.path.name, s.reason) for s in audit.skipped] == [("zz.png", "not an image: 0 bytes")]
-    assert audit.summary() == {
-        "files": 4,
-        "skipped": 1,
-        "encodings": {"JPEG": 3, "PNG": 1},
-        "suffix_lies": 2,
-        "coarse": {},
-        "short_side": (32, 32, 64),
-        "long_side": (40, 40, 72),
-        "jpeg_quality": (40, 83, 83),
-    }
+    files, skipped = audit_folder(tmp_path)
+    assert files["encoding"].tolist() == ["JPEG", "JPEG", "JPEG", "PNG"]
+    assert files["suffix_lies"].tolist() == [True, True, False, False]
+    assert files["jpeg_quality"].tolist()[:3] == [83, 83, 40] and np.isnan(files["jpeg_quality"].iloc[3])
+    assert files["subsampling"].tolist() == ["4:2:0", "4:2:0", "4:4:4", ""]
+    assert files["short"].tolist() == [32, 32, 64, 32] and files["long"].tolist() == [40, 40, 72, 40]
+    assert not files["coarse"].any()
+    assert [(s.path.name, s.reason) for s in skipped] == [("zz.png", "not an image: 0 bytes")]
 
 
 def test_equal_classes_give_no_warning(tmp_path: Path) -> None:
-    audits = [audit_folder(fill(tmp_path / name, 12, "JPEG", ".jpg", quality=90)) for name in "ab"]
+    audits = [audit_folder(fill(tmp_path / name, 12, "JPEG", ".jpg", quality=90))[0] for name in "ab"]
     assert compare(*audits) == []
 
 
@@ -81,15 +73,17 @@ def test_equal_classes_give_no_warning(tmp_path: Path) -> None:
     ],
 )
 def test_each_difference_is_named_alone(tmp_path: Path, options: dict, told: str) -> None:
-    real = audit_folder(fill(tmp_path / "real", 12, "JPEG", ".jpg", quality=90))
-    fake = audit_folder(fill(tmp_path / "fake", 12, **({"format": "JPEG", "suffix": ".jpg"} | options)))
+    real, _ = audit_folder(fill(tmp_path / "real", 12, "JPEG", ".jpg", quality=90))
+    fake, _ = audit_folder(fill(tmp_path / "fake", 12, **({"format": "JPEG", "suffix": ".jpg"} | options)))
     (warning,) = compare(real, fake)
     assert warning == f"{told} (this alone tells them apart with 100 % balanced accuracy)"
 
 
 def test_a_difference_of_the_long_side_alone_is_seen() -> None:
-    folders = [FolderAudit(pd.DataFrame({"width": [w] * 12, "height": 512, "encoding": "PNG", "jpeg_quality": np.nan,
-                                         "subsampling": ""})) for w in (768, 512)]  # fmt: skip
+    folders = [
+        pd.DataFrame({"short": [512] * 12, "long": w, "encoding": "PNG", "jpeg_quality": np.nan, "subsampling": ""})
+        for w in (768, 512)
+    ]
     (told,) = differences(*folders).items()
     assert told[0] == "long side in px" and "real median 768 (768 to 768); fake median 512 (512 to 512)" in told[1]
 
@@ -98,7 +92,7 @@ def test_files_too_coarse_for_a_fingerprint_are_counted(tmp_path: Path) -> None:
     real, fake = fill(tmp_path / "real", 12), fill(tmp_path / "fake", 10)
     for k, colours in enumerate((2, 16)):
         Image.open(fake / "000.png").quantize(colours).save(fake / f"few{k}.png")
-    (warning,) = compare(audit_folder(real), audit_folder(fake))
+    (warning,) = compare(audit_folder(real)[0], audit_folder(fake)[0])
     assert warning == "files too coarse to carry a fingerprint (palette): 0 of 12 real, 2 of 12 fake"
 
 
@@ -113,7 +107,7 @@ def test_few_files_are_reported_only_if_they_differ_completely(tmp_path: Path) -
     for name, sides in {"a": (32, 32, 48), "b": (40, 40, 40), "c": (50, 60, 70)}.items():
         for side in sides:
             fill(tmp_path / name, 1, side=side)
-        audits[name] = audit_folder(tmp_path / name)
+        audits[name] = audit_folder(tmp_path / name)[0]
     assert compare(audits["a"], audits["b"]) == []  # a gap of 2/3 of three files may be chance
     (warning,) = compare(audits["a"], audits["c"])
     assert warning.startswith("short side in px differs: real median 32 (32 to 48); fake median 60 (50 to 70)")
@@ -126,11 +120,10 @@ def test_gaps_by_hand() -> None:
 
 def test_files_given_and_folders_without_images(tmp_path: Path) -> None:
     fill(tmp_path, 3)
-    assert len(audit_folder(sorted(tmp_path.iterdir())[:2]).files) == 2
-    empty = audit_folder([tmp_path / "gone.png"])
-    assert [entry.reason for entry in empty.skipped] == ["no file: missing"]
-    assert empty.summary()["short_side"] is None
-    assert compare(empty, audit_folder(tmp_path)) == [
+    assert len(audit_folder(sorted(tmp_path.iterdir())[:2])[0]) == 2
+    empty, skipped = audit_folder([tmp_path / "gone.png"])
+    assert [entry.reason for entry in skipped] == ["no file: missing"]
+    assert compare(empty, audit_folder(tmp_path)[0]) == [
         "the classes cannot be compared: one of them has no readable file"
     ]
     with pytest.raises(FolderError, match="does not exist"):
@@ -144,10 +137,10 @@ def test_real_png_files_of_the_release_are_jpeg_inside(shared_data: Path) -> Non
     generators = find_generators(root)
     assert [g.name for g in generators] == ["dalle_2", "dalle_mini", "glide", "mj", "sd14", "sd21"]
     reals, fakes = (
-        [audit_folder(paths) for paths in side]
+        [audit_folder(paths)[0] for paths in side]
         for side in zip(*((g.real_images(), g.fake_images()) for g in generators), strict=True)
     )
-    real, fake = (pd.concat([audit.files for audit in side]) for side in (reals, fakes))
+    real, fake = (pd.concat(side) for side in (reals, fakes))
     assert {Path(path).suffix for path in [*real["path"], *fake["path"]]} == {".png"}
     assert real["encoding"].value_counts().to_dict() == {"JPEG": 58, "PNG": 2}
     assert fake["encoding"].value_counts().to_dict() == {"PNG": 60}

@@ -28,25 +28,13 @@ LINKED = 0.03  # mean correlation of the pairs of a group; of glid3xl's groups o
 
 @dataclass(frozen=True)
 class SharedResidual:
-    """What the residuals of a set of images have in common.
+    """What the residuals of a set of images have in common."""
 
-    Attributes
-    ----------
-    pairs : ndarray (N (N - 1) / 2,)
-        Correlation of each pair, rows and columns made mean-free.
-    mean, error : float
-        Mean of the pairs and its standard error, by leaving out one image at a time.
-    repeating : float
-        Part of the mean, 0 to 1, that is still there when one of the pair is shifted by a period of up-sampling.
-    groups : ndarray (N,) int
-        Number of each image's group of linked images.
-    """
-
-    pairs: NDArray[np.float64]
+    pairs: NDArray[np.float64]  # (N (N - 1) / 2,) correlation of each pair, rows and columns made mean-free
     mean: float
-    error: float
-    repeating: float
-    groups: NDArray[np.int64]
+    error: float  # standard error of the mean, by leaving out one image at a time
+    repeating: float  # part of the mean, 0..1, still there when one of the pair is shifted by a period of up-sampling
+    groups: NDArray[np.int64]  # (N,) number of each image's group of linked images
 
     @property
     def placed(self) -> float:
@@ -73,21 +61,16 @@ def high_passed(crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     return found - found.mean(2, keepdim=True) - found.mean(3, keepdim=True) + found.mean((2, 3), keepdim=True)
 
 
-def shared_residual(images: Sequence[NDArray[np.uint8]]) -> SharedResidual:
-    """Compare the residuals of images uint8 (H, W, 3) pair by pair; constant ones have none, and are left out.
+def shared_residual(images: Sequence[NDArray[np.uint8]]) -> SharedResidual | None:
+    """Compare the residuals of images uint8 (H, W, 3) pair by pair.
 
-    Raises
-    ------
-    ValueError
-        For fewer than three images that are not constant, or if one is below 64 px.
+    Those below 64 px, and constant ones, which have none, are left out; None if fewer than three are left.
     """
-    needs = "a comparison of residuals needs three images or more of at least 64 px"
-    if len(images) < 3 or min(min(image.shape[:2]) for image in images) < 64:
-        raise ValueError(needs)
-    residuals = high_passed(images)
+    images = [image for image in images if min(image.shape[:2]) >= 64]
+    residuals = high_passed(images) if len(images) > 2 else torch.zeros(0, 3, 8, 8)
     residuals = residuals[standardise(residuals).any(1)]
     if len(residuals) < 3:
-        raise ValueError(f"{needs} that are not constant")
+        return None
     rho = ncc(residuals, residuals).double().numpy()
     n = len(rho)
     sums = rho.sum(1) - rho.diagonal()

@@ -36,22 +36,11 @@ MESSAGES: Mapping[str, Bits] = {  # what is known to be written, and by whom
 
 @dataclass(frozen=True)
 class MarkReading:
-    """What a message's reader found in a set of images.
+    """What a message's reader found in a set of images."""
 
-    Attributes
-    ----------
-    message : str
-        Name of the message, a key of ``MESSAGES``.
-    errors : ndarray (N,)
-        Share of the message's bits that are read wrongly in each image: 0 for a mark, about .5 without one; NaN for an
-        image of less than one block row.
-    marked : ndarray (N,) bool
-        Fewer errors than chance leaves, by ``SIGMAS`` standard deviations.
-    """
-
-    message: str
-    errors: NDArray[np.float64]
-    marked: NDArray[np.bool_]
+    message: str  # a key of ``MESSAGES``
+    errors: NDArray[np.float64]  # (N,) share of its bits read wrongly: 0 for a mark, about .5 without; NaN: too small
+    marked: NDArray[np.bool_]  # (N,) fewer errors than chance leaves, by ``SIGMAS`` standard deviations
 
 
 def luma_chroma(image: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -112,18 +101,15 @@ def carriers(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.abs(np.take_along_axis(blocks, _carrier_at(blocks), -1)[..., 0]) / SCALE
 
 
-def read_bits(image: NDArray[np.uint8]) -> Bits:
-    """The bit of each 8 x 8 block: (H // 8, W // 8), 0 or 1, whatever was written, if anything."""
-    return (carriers(image) % 1 > 0.5).astype(np.int8)
+def read_carriers(image: NDArray[np.uint8]) -> tuple[Bits, float]:
+    """The bit of each 8 x 8 block, (H // 8, W // 8), whatever was written, if anything; and how quantised they are.
 
-
-def quantised(image: NDArray[np.uint8]) -> float:
-    """How much the carriers lie where a writer puts them, whatever the message: -mean cos(4 pi value / scale).
-
-    1 for a fresh mark, about 0 without one; of single images without a mark .3 occurs. NaN below one block.
+    Quantised is how much the carriers lie where a writer puts them, -mean cos(4 pi value / scale): 1 for a fresh mark,
+    whatever the message, about 0 without one; of single images without a mark .3 occurs. NaN below one block.
     """
     values = carriers(image)
-    return float(-np.cos(4 * np.pi * values).mean()) if values.size else float("nan")
+    quantised = float(-np.cos(4 * np.pi * values).mean()) if values.size else float("nan")
+    return (values % 1 > 0.5).astype(np.int8), quantised
 
 
 def write_mark(image: NDArray[np.uint8], message: Bits) -> NDArray[np.uint8]:
@@ -201,7 +187,7 @@ def read_marks(read: Sequence[Bits], message: str = "StableDiffusionV1") -> Mark
     Parameters
     ----------
     read : sequence of (H // 8, W // 8)
-        ``read_bits`` of each image.
+        Bits of each image, see ``read_carriers``.
     """
     known = MESSAGES[message]
     errors, chance = np.full(len(read), np.nan), np.full(len(read), np.nan)

@@ -27,7 +27,7 @@ STANDARD_LUMINANCE = np.array(
 
 
 def header_facts(image: OpenImage, suffix: str) -> dict[str, Any]:
-    """The columns of ``audit.formats.FolderAudit.files`` but the path."""
+    """The columns of ``audit.formats.audit_folder`` but the path."""
     header = image.header
     quality, exact, subsampling = math.nan, False, ""
     if isinstance(header, JpegImageFile) and header.quantization:
