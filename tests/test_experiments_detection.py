@@ -16,7 +16,7 @@ from tiny import grid, noise_images, with_pattern, write_images
 from difcore.experiments import detection, tab_b
 from difcore.experiments import detection_claims as verdicts
 from difcore.experiments.bench import Bench, Setup, open_bench
-from difcore.experiments.claiming import corrected, judge_above, judge_best, judge_near
+from difcore.experiments.claiming import judge_above, judge_best, judge_near
 from difcore.experiments.detection import bars, good, matrix, mean_of, over_seeds, paired_gap, run_grid
 from difcore.experiments.pools import (
     MIN_TEST,
@@ -39,7 +39,7 @@ from difcore.images.scenes import scene
 from difcore.paper import LTIM
 from difcore.records.artefacts import Claim, NeedsData
 from difcore.records.cells import NotEnough
-from difcore.records.claims import CellsFailed
+from difcore.records.claims import CellsFailed, corrected
 from difcore.stats import balanced_interval, mean_interval, t_estimate, wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")

@@ -189,16 +189,12 @@ def test_every_notebook_is_run_here() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT_DIR / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem[:2])
-def test_claims_that_a_test_decided_are_corrected_together(path: Path) -> None:
-    code = "\n".join("".join(cell["source"]) for cell in code_cells(path))
-    by_fact = {
-        "demo_claims",
-        "gray_claims",
-        "fingerprint_claims",
-        "block_claims",
-        "found.claims",
-    }  # without a test, without p-values
-    assert "a.claims(" in code or "claims = corrected(" in code or any(f"claims = {name}(" in code for name in by_fact)
+def test_a_notebook_is_short_and_its_record_corrects_its_claims_together(path: Path) -> None:
+    parameters, *others = ("".join(cell["source"]) for cell in code_cells(path))
+    lines = [line for source in others for line in source.splitlines() if line.strip()]
+    assert "output_dir: str" in parameters and len(lines) <= 35
+    code = "\n".join(lines)
+    assert f'artefact("{path.stem}")' in code and "a.claims(" in code and "globals()" not in code
 
 
 def test_artefacts(output: Path) -> None:

@@ -14,7 +14,6 @@ from denoiser_agreement import agreement, agreement_along, snapshot_denoiser
 from tiny import gradients, grid, noise_images, random_denoiser, random_dncnn, with_pattern, write_images
 
 from difcore.experiments import denoising as training
-from difcore.experiments.claiming import corrected
 from difcore.experiments.cross_scores import CrossScores
 from difcore.experiments.denoising import (
     agreement_frame,
@@ -55,6 +54,7 @@ from difcore.images.scenes import scene
 from difcore.machine.devices import to_batch
 from difcore.paper import GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
 from difcore.records.artefacts import Claim
+from difcore.records.claims import corrected
 from difcore.residuals.bias import border_profile
 from difcore.residuals.denoiser_training import TrainingPlan, psnr
 from difcore.residuals.denoisers import LIMIT, Denoiser, limited, load_denoiser

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pandas as pd
 
 from difcore.records.artefacts import Claim
-from difcore.records.claims import corrected as corrected
 from difcore.stats import SURE, Estimate, auc_estimate
 
 

@@ -353,12 +353,3 @@ def nameless(value: Any) -> Any:
     if isinstance(value, list):
         return [nameless(entry) for entry in value]
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
-
-
-def save_artefact(output_dir: Path | str, name: str, **given: Any) -> Path:
-    """A record without ``artefact``."""
-    kept = {"output_dir": str(output_dir), "seed": given["seed"]}
-    a = Artefact(name, kept)
-    a._figures, a._claims, a.seconds = dict(given["figures"]), list(given["claims"]), given["seconds"]
-    chosen = {key: given[key] for key in ("tables", "parameters", "weights", "data", "runtime") if key in given}
-    return a.save(given["n"], **chosen)
