@@ -17,7 +17,7 @@ from common import report, seconds
 from PIL import Image
 
 from difcore.fingerprints.dif import DifPlan, fit_dif
-from difcore.images.crops import list_images
+from difcore.images.folders import list_images
 from difcore.residuals.denoisers import LIMIT, load_denoiser
 from difcore.residuals.sets import residuals_of
 from difcore.runtime import resolve

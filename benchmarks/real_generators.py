@@ -31,7 +31,7 @@ from difcore.experiments.published import published_fingerprints
 from difcore.files import NeedsData, derived_seed
 from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, fit_marra18, fit_restarted
-from difcore.images.release import locate
+from difcore.images.sources import locate
 from difcore.records import artefact
 from difcore.residuals.denoisers import LIMIT
 from difcore.residuals.sets import ResidualSet, residuals_of

@@ -22,7 +22,7 @@ from difcore.experiments.published import score_release
 from difcore.files import atomic_text, sha256_bytes, sha256_file
 from difcore.images.crops import read_crop
 from difcore.images.folders import is_image, list_images
-from difcore.images.release import locate
+from difcore.images.sources import locate
 from difcore.paper import GAN, WITH_IMAGES
 from difcore.residuals.bias import border_profile
 from difcore.residuals.denoiser_training import mean_residual, psnr

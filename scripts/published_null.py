@@ -27,9 +27,10 @@ from difcore.experiments.published import published_fingerprints
 from difcore.files import DATA_DIR, atomic_text
 from difcore.fingerprints.correlation import ncc
 from difcore.fingerprints.detector import FOREIGN_DENOISER
-from difcore.images.crops import centre_crop, decode, list_images
-from difcore.images.release import locate
+from difcore.images.crops import centre_crop, decode
+from difcore.images.folders import list_images
 from difcore.images.scenes import bayer_camera
+from difcore.images.sources import locate
 from difcore.residuals.denoisers import LIMIT, load_denoiser
 from difcore.residuals.sets import residuals_of
 

@@ -13,7 +13,8 @@ import csv
 from pathlib import Path
 
 from difcore.files import DATA_DIR, sha256_file
-from difcore.images.crops import decode, list_images, sha256_pixels
+from difcore.images.crops import decode, sha256_pixels
+from difcore.images.folders import list_images
 
 PHOTOS = ("EliSchwartz/imagenet-sample-images", "22d0a5c9c5c76d13532da2d29ea7fa2e9e034387")
 

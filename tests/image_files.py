@@ -14,7 +14,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from difcore.images.crops import ImageError, read_crop
+from difcore.images.crops import read_crop
+from difcore.images.decoding import ImageError
 
 Write = Callable[..., Path]  # (content, name) -> file
 

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from difcore.audit.formats import audit_folder, compare, cumulative_gap, differences, shares_gap
-from difcore.images.crops import FolderError, find_generators
+from difcore.images.folders import FolderError, find_generators
 from difcore.images.headers import ijg_table, jpeg_quality
 
 

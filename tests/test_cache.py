@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from tiny import counting_denoiser, noise_images, write_images
 
 from difcore.batch.notebooks import worker_environment
-from difcore.experiments import cross as cross_fits
+from difcore.experiments import cross_fits
 from difcore.experiments.pools import kept_scenes
 from difcore.files import atomic_text
-from difcore.machine import cache as cache_size
 from difcore.machine.cache import (
     EVICTED,
     KINDS,
@@ -34,7 +33,6 @@ from difcore.machine.cache import (
     cache_root,
     clear,
     entries,
-    known_size,
     made_folder,
     needed_folder,
     optional_folder,
@@ -238,23 +236,15 @@ def test_a_residual_that_is_read_counts_as_used(cache: Path) -> None:
     assert sorted(entry.used > OLD for entry in entries(cache / "residuals")) == [False, True]
 
 
-def test_the_known_size_follows_what_is_written_and_is_counted_anew(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill("cells", "c.json", 50)
-    assert known_size() == 50
+def test_what_others_write_meanwhile_counts(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFCORE_CACHE_LIMIT", "1000")
     keeper = Keeper()
-    for k in range(3):
-        keeper.keep(partial(atomic_text, made_folder("residuals") / f"{k}.npy", "x" * 10), 10)
-    keeper.close()
-    keeper.close()
-    assert known_size() == 80
-    fill("cells", "d.json", 5)
-    assert known_size() == 80
-    monkeypatch.setattr(cache_size, "COUNT_AGE", 0.0)
-    assert known_size() == 85
-    (cache / "size.json").write_text("half a docu")
-    assert known_size() == 85
+    with pytest.warns(CacheWarning, match="nothing more is kept"):
+        for k in range(60):
+            if not keeper.stopped:
+                fill("cells", f"{k}.json", 20, time.time())  # another process
+                keeper.keep(partial(atomic_text, made_folder("residuals") / f"{k}.npy", "x" * 10), 10)
+    assert 900 < sum(entry.size for kind in KINDS for entry in entries(cache_folder(kind))) <= 1100
 
 
 def test_clearing_by_kind_and_by_age_and_only_where_difcore_made_the_folder(cache: Path) -> None:
@@ -302,7 +292,7 @@ def test_a_damaged_file_counts_as_none_and_is_written_anew(cache: Path, damage: 
 def test_many_processes_write_and_tidy_up_at_once(tmp_path: Path, cache: Path) -> None:
     write_images(tmp_path / "images", noise_images(24, 32))
     code = (
-        "import sys, difcore.cache_size as c; c.EVICTED = dict.fromkeys(c.EVICTED, 0.0); c.STARTED = float('inf')\n"
+        "import sys, difcore.machine.cache as c; c.EVICTED = dict.fromkeys(c.EVICTED, 0.0); c.STARTED = float('inf')\n"
         "from tiny import counting_denoiser; from difcore.residuals.sets import residuals_of\n"
         "a, b = residuals_of(sys.argv[1], counting_denoiser()[0], 32, cache=False), None\n"
         "for _ in range(4):\n    b = residuals_of(sys.argv[1], counting_denoiser()[0], 32)\n"

@@ -28,7 +28,7 @@ from difcore.files import PROJECT_DIR, derived_seed, sha256_file
 from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.verdicts import contents
-from difcore.images import release
+from difcore.images import sources
 from difcore.images.crops import read_crop, sha256_pixels
 from difcore.machine.cache import cache_folder
 from difcore.residuals.denoisers import LIMIT, SHIPPED, DnCNN, load_denoiser, save_denoiser
@@ -479,10 +479,10 @@ def test_import_official(tmp_path: Path) -> None:
 
 
 def test_fetch_from_a_mirror_and_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mirror, target = tmp_path / "mirror", cache_folder("release") / release.FETCHED
+    mirror, target = tmp_path / "mirror", cache_folder("release") / sources.FETCHED
     mirror.mkdir()
     (mirror / "file.bin").write_bytes(b"content")
-    monkeypatch.setattr(release, "registry", lambda: {"file.bin": sha256_file(mirror / "file.bin")})
+    monkeypatch.setattr(sources, "release_registry", lambda: {"file.bin": sha256_file(mirror / "file.bin")})
 
     def unreachable(*args: object, **options: object) -> None:
         raise requests.exceptions.ConnectionError("unreachable\nhost")

@@ -23,7 +23,8 @@ from difcore.fingerprints.detector import IN_NULL, IN_TRAINING, Bank, Detector
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.fitting import FITTED, FitOptions, draw, split, unique
 from difcore.fingerprints.verdicts import contents
-from difcore.images.crops import FolderError, ImageError
+from difcore.images.decoding import ImageError
+from difcore.images.folders import FolderError
 from difcore.images.scenes import scene
 from difcore.residuals.denoisers import load_denoiser
 from difcore.residuals.sets import residuals_of

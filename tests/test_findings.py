@@ -14,7 +14,7 @@ from difcore.audit.findings import Audit, audit_classes
 from difcore.audit.imprints import layout_auc, near_duplicates, perceptual_hash, resampling_trace
 from difcore.audit.watermark import MESSAGES, write_mark
 from difcore.cli.app import app
-from difcore.images.crops import list_images
+from difcore.images.folders import list_images
 
 N, SIDE = 16, 128
 

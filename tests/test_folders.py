@@ -12,8 +12,8 @@ from tiny import counting_denoiser
 
 from difcore.audit.formats import audit_folder
 from difcore.cli.inputs import draw_images, sort_arguments
-from difcore.images.crops import FolderError, find_generators, list_images, skip_report
-from difcore.images.folders import is_image
+from difcore.images.crops import skip_report
+from difcore.images.folders import FolderError, find_generators, is_image, list_images
 from difcore.residuals.sets import residuals_of
 
 

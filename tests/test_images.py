@@ -17,17 +17,9 @@ from hypothesis import strategies as st
 from image_files import FORMATS, Write, encoded, noise, png_of, reason
 from PIL import Image, ImageFile
 
-from difcore.images.crops import (
-    ImageError,
-    Skipped,
-    centre_crop,
-    centre_crops,
-    decode,
-    list_images,
-    read_crop,
-    skip_report,
-)
-from difcore.images.decoding import centre_offset
+from difcore.images.crops import Skipped, centre_crop, centre_crops, decode, read_crop, skip_report
+from difcore.images.decoding import ImageError, centre_offset
+from difcore.images.folders import list_images
 
 # --- crops of native pixels
 

@@ -49,7 +49,8 @@ from difcore.experiments.start_here import demo_claims
 from difcore.figures.curves import limit_curves
 from difcore.fingerprints.correlation import grid_share, leave_one_out_decisions, periodic_part, zero_mean
 from difcore.fingerprints.detector import FOREIGN_DENOISER
-from difcore.images.crops import FolderError, ImageError
+from difcore.images.decoding import ImageError
+from difcore.images.folders import FolderError
 from difcore.images.scenes import scene
 from difcore.machine.devices import to_batch
 from difcore.paper import GAN, GENERATORS, README_ACCURACY, WITH_IMAGES

@@ -14,8 +14,8 @@ from difcore.experiments.published import published_fingerprints
 from difcore.fingerprints.detector import FOREIGN_DENOISER, KINDS, OFFICIAL, TABLE, Bank, Detector, published_null
 from difcore.fingerprints.null import Null, null_of
 from difcore.fingerprints.verdicts import overall
-from difcore.images.crops import list_images
-from difcore.images.release import registry
+from difcore.images.folders import list_images
+from difcore.images.sources import release_registry
 from difcore.paper import GENERATORS, WITH_IMAGES
 from difcore.residuals.denoisers import LIMIT, Denoiser, load_denoiser
 
@@ -24,7 +24,7 @@ KIN = {"sd14": {"sd14", "mj"}, "mj": {"sd14", "mj"}}
 
 def published(name: str) -> Detector:
     """A fingerprint with the identity of a published one, its pattern random."""
-    digest = registry()[f"checks/{name}/chk_0.pt"]
+    digest = release_registry()[f"checks/{name}/chk_0.pt"]
     return Detector(torch.rand(3, 8, 8), 0, 0.01, name="renamed", metadata={"source": OFFICIAL, "file_sha256": digest})
 
 

@@ -18,11 +18,10 @@ from tiny import textures
 from typer.testing import CliRunner
 
 from difcore.cli.app import app
-from difcore.images import real_sets as real_images
-from difcore.images.crops import centre_crop, decode, find_generators, sha256_pixels
-from difcore.images.folders import FolderError
-from difcore.images.real_sets import Source, fetch_real, lay_out, registry
-from difcore.images.release import FetchError
+from difcore.images import sources as image_sources
+from difcore.images.crops import centre_crop, decode, sha256_pixels
+from difcore.images.folders import FolderError, find_generators
+from difcore.images.sources import FetchError, Source, fetch, lay_out, real_registry
 
 COMMIT = "0" * 40
 Site = tuple[str, list[str], Path]
@@ -68,7 +67,7 @@ def site(published: tuple[Path, tuple[Source, ...]], monkeypatch: pytest.MonkeyP
 
 
 def get(site: str, target: Path, sources: tuple[Source, ...]) -> Path:
-    return fetch_real(progress=False, folder=target, sources=sources, site=site, retries=0)
+    return fetch(sources, target, None, False, site, retries=0)
 
 
 def missing(folder: Path, sources: tuple[Source, ...]) -> list[str]:
@@ -139,16 +138,15 @@ def test_a_mirror(published: tuple[Path, tuple[Source, ...]], tmp_path: Path, fo
             Image.fromarray(centre_crop(decode(raw / source.path), source.crop)).save(path, lossless=True)
         else:
             path.write_bytes((raw / source.path).read_bytes())
-    target = fetch_real(mirror, False, folder=tmp_path / "target", sources=sources)
+    target = fetch(sources, tmp_path / "target", mirror, False)
     assert missing(target, sources) == []
     (mirror / place.get(form, source.file)).write_bytes(b"other")
-    expected = "has neither photos/test/4.jpg" if form == "fetched" else "its SHA-256 differs"
-    with pytest.raises(FetchError, match=expected):
-        fetch_real(mirror, False, folder=tmp_path / "again", sources=sources)
+    with pytest.raises(FetchError, match="photos/test/4.jpg is another file, its SHA-256 differs"):
+        fetch(sources, tmp_path / "again", mirror, False)
 
 
 def test_the_registry_is_whole() -> None:
-    sources = registry()
+    sources = real_registry()
     assert len({source.file for source in sources}) == len(sources) == 1480
     assert all(len(source.sha256) == 64 and len(source.commit) == 40 for source in sources)
     assert all(len(source.pixels) == (64 if source.crop else 0) for source in sources)
@@ -166,7 +164,7 @@ def small(
     published: tuple[Path, tuple[Source, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Path, Path]:
     """(mirror, target) where the registry is the small one."""
-    monkeypatch.setattr(real_images, "registry", lambda: published[1])
+    monkeypatch.setattr(image_sources, "real_registry", lambda: published[1])
     mirror = tmp_path / "mirror" / "someone"
     mirror.mkdir(parents=True)
     (mirror / "pictures").symlink_to(published[0] / "someone/pictures/raw")
@@ -222,8 +220,8 @@ def test_without_network_one_line_says_what_to_do(small: tuple[Path, Path], monk
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as closed:
         port = closed.server_port
-    nowhere = partial(fetch_real, site=f"http://127.0.0.1:{port}/", retries=0)
-    monkeypatch.setattr(real_images, "fetch_real", nowhere)
+    nowhere = partial(fetch, site=f"http://127.0.0.1:{port}/", retries=0)
+    monkeypatch.setattr(image_sources, "fetch", nowhere)
     shown = run("--real", "--folder", small[1])
     assert shown.exit_code == 2
     assert shown.stderr.splitlines()[-1].startswith("difcore: no connection to http://127.0.0.1")
@@ -233,10 +231,10 @@ def test_without_network_one_line_says_what_to_do(small: tuple[Path, Path], monk
 def test_the_registry_is_that_of_the_shared_sets(shared_data: Path) -> None:
     with (shared_data / "sources.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["file"]: row for row in csv.DictReader(stream)}
-    known = {source.file: source for source in registry() if source.crop}
+    known = {source.file: source for source in real_registry() if source.crop}
     assert known.keys() == rows.keys()
     for name, source in known.items():
         row = rows[name]
         assert (source.repository, source.commit, source.path) == (row["repository"], row["commit"], row["path"])
         assert source.sha256 == row["sha256_of_original"]
-    assert all(source.is_in(shared_data) for source in registry()[::40])
+    assert all(source.is_in(shared_data) for source in real_registry()[::40])

@@ -14,7 +14,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tiny import CountingFilter, counting_denoiser, noise_images, random_denoiser, write_images
 
-from difcore.images.crops import FolderError, ImageError, read_crop, sha256_pixels
+from difcore.images.crops import read_crop, sha256_pixels
+from difcore.images.decoding import ImageError
+from difcore.images.folders import FolderError
 from difcore.machine.devices import to_batch
 from difcore.residuals import sets as residuals
 from difcore.residuals.denoisers import Denoiser, load_denoiser

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from difcore.images.scenes import (
     STYLES,
@@ -18,10 +19,25 @@ from difcore.images.scenes import (
     hue_to_rgb,
     scene,
     scenes,
-    spectral_slope,
 )
 
 UNIT = st.floats(0, 1)
+
+
+def spectral_slope(images: np.ndarray) -> float:
+    """Log-log slope of the radially averaged mean power spectrum of uint8 images (N, H, W, 3), over 4 to 64 cycles.
+
+    About -2 for natural photographs (Field 1987). A Hann window keeps the border out of the spectrum.
+    """
+    grey = np.asarray(images, np.float32).mean(-1)
+    size = grey.shape[1]
+    window = np.hanning(size)[:, None] * np.hanning(size)[None]
+    grey = (grey - grey.mean((1, 2), keepdims=True)) * window
+    power = (np.abs(np.fft.fft2(grey)) ** 2).mean(0)
+    f = np.hypot(*np.meshgrid(np.fft.fftfreq(size) * size, np.fft.fftfreq(size) * size))
+    radii = np.arange(4, size // 4 + 1)
+    radial = ndimage.mean(power, np.round(f).astype(int), radii)
+    return float(np.polyfit(np.log(radii), np.log(radial), 1)[0])
 
 
 def test_a_scene_is_a_function_of_its_arguments() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from difcore.audit import shared_noise
 from difcore.audit.shared_noise import SharedResidual
-from difcore.images.crops import centre_crop, decode, list_images
+from difcore.images.crops import centre_crop, decode
+from difcore.images.folders import list_images
 
 SIDE = 128
 

@@ -19,7 +19,8 @@ from difcore.audit.watermark import (
     vote,
     write_mark,
 )
-from difcore.images.crops import decode, list_images
+from difcore.images.crops import decode
+from difcore.images.folders import list_images
 
 V1 = MESSAGES["StableDiffusionV1"]
 

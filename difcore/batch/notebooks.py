@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difcore.files import DATA_DIR, PROJECT_DIR, NeedsData, atomic_json, atomic_text, sha256_bytes, sha256_file
-from difcore.images.release import locate
+from difcore.images.sources import locate
 from difcore.machine.cache import cache_root
 from difcore.records.artefacts import artefact_files, clear_artefacts, plain, read_record, versions
 from difcore.records.claims import LINE, CellsFailed

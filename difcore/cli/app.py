@@ -62,7 +62,7 @@ def one_line_warnings(others: Callable[..., None]) -> Callable[..., None]:
 
 def one_line(error: Exception) -> str | None:
     """What was wrong with the input, in one line; None if ``error`` is not about the input."""
-    from difcore.images.release import FetchError
+    from difcore.images.sources import FetchError
 
     hint = ""
     if hasattr(error, "format_message"):  # a wrong option or argument

@@ -74,25 +74,25 @@ def fetch(
     as_json: opt.AsJson = False,
 ) -> None:
     """Download the authors' release (13 fingerprints, 120 images): checked, resumable, never redistributed."""
-    from difcore.images import real_sets, release
+    from difcore.images import sources
     from difcore.images.folders import left_out
 
     if not real:
         if folder or reals or test_reals:
             raise ValueError("--folder, --reals and --test-reals go with --real")
-        target, files = release.fetch(mirror, show_progress()), release.registry()
-        origin = {"repository": release.REPOSITORY, "commit": release.COMMIT}
-        facts = {"folder": target, "files": f"{len(files)}, each with the SHA-256 of commit {release.COMMIT}"}
+        target, files = sources.fetch_release(mirror, show_progress()), sources.release_registry()
+        origin = {"repository": sources.REPOSITORY, "commit": sources.COMMIT}
+        facts = {"folder": target, "files": f"{len(files)}, each with the SHA-256 of commit {sources.COMMIT}"}
         document = {"command": "fetch", "folder": target, "n_files": len(files), **origin}
         return answer(document, as_json, facts_table("The authors' release", facts))
-    print(f"difcore: {real_sets.LICENCE}", file=sys.stderr)
-    wanted = [source for source in real_sets.registry() if not (reals and source.file.startswith("photos/"))]
-    target = real_sets.fetch_real(mirror, show_progress(), folder=folder, sources=wanted)
-    root, counts = target / "root", real_sets.lay_out(target, reals, test_reals)
+    print(f"difcore: {sources.LICENCE}", file=sys.stderr)
+    wanted = [source for source in sources.real_registry() if not (reals and source.file.startswith("photos/"))]
+    target = sources.fetch(wanted, folder, mirror, show_progress())
+    root, counts = target / "root", sources.lay_out(target, reals, test_reals)
     others = left_out([own for own in (reals, test_reals) if own])
     document = {
         "command": "fetch", "folder": target, "root": root, "n_files": len(wanted), "images": counts,
-        "licence": real_sets.LICENCE, "warnings": [f"{path} is no image: not in the data root" for path in others],
+        "licence": sources.LICENCE, "warnings": [f"{path} is no image: not in the data root" for path in others],
     }  # fmt: skip
     use = f"./run_all.sh --profile small --data-root {root} --only 10 12 14 15 17"
     facts = {"folder": target, "files": len(wanted), "data root": root, "next": use}

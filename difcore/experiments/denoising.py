@@ -14,7 +14,9 @@ from tqdm.auto import tqdm
 
 from difcore.experiments.claiming import decide
 from difcore.files import DATA_DIR, sha256_bytes
-from difcore.images.crops import ImageError, list_images, read_crop, sha256_pixels
+from difcore.images.crops import read_crop, sha256_pixels
+from difcore.images.decoding import ImageError
+from difcore.images.folders import list_images
 from difcore.images.scenes import scene
 from difcore.paper import WITH_IMAGES
 from difcore.records.artefacts import Claim

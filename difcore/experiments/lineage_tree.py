@@ -22,7 +22,7 @@ from difcore.experiments.published import LIMIT_TUNED, score_release
 from difcore.files import NeedsData
 from difcore.fingerprints.detector import FOREIGN_DENOISER
 from difcore.fingerprints.presets import preset
-from difcore.images.release import locate
+from difcore.images.sources import locate
 from difcore.lineage.families import (
     EdgeScores,
     Evidence,

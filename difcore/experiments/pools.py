@@ -23,9 +23,10 @@ import numpy as np
 from difcore.demo import generators
 from difcore.files import atomic_write, sha256_bytes, sha256_file
 from difcore.fingerprints.fitting import draw
-from difcore.images.crops import ImageError, Skipped, read_crop, sha256_pixels, through_jpeg
+from difcore.images.crops import Skipped, read_crop, sha256_pixels, through_jpeg
+from difcore.images.decoding import ImageError
 from difcore.images.folders import list_images, scan_generators
-from difcore.images.leakage import Trace, check_disjoint_traces, copies, trace
+from difcore.images.leakage import Trace, check_disjoint, copies, trace
 from difcore.images.scenes import rendered, scene
 from difcore.machine.cache import keep, optional_folder, used
 from difcore.paper import DISPLAY, GAN, LTIM, VARIANTS
@@ -149,7 +150,7 @@ def divide(sets: Sets, n_train: int, seed: int, sizes: Sequence[int] = (), max_t
         parts[f"test_{label}"] = test
     pools = [parts[label] for label in LABELS]
     hashes, traces = ([x for pool in pools for x in getattr(pool, key)] for key in ("hashes", "traces"))
-    check_disjoint_traces(hashes, traces, 2 * n_train)
+    check_disjoint(hashes, traces, 2 * n_train)
     return Division(**parts)
 
 

@@ -34,7 +34,7 @@ from difcore.fingerprints.correlation import (
     zero_mean,
 )
 from difcore.fingerprints.detector import Detector
-from difcore.images.crops import list_images
+from difcore.images.folders import list_images
 from difcore.machine.devices import as_tensor
 from difcore.paper import DISPLAY, GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
 from difcore.records.artefacts import Claim

@@ -27,7 +27,8 @@ from difcore.demo.training import train
 from difcore.experiments.claiming import decide
 from difcore.experiments.train_generators import SHOWN_SEED, training_scenes
 from difcore.files import NeedsData, sha256_bytes, sha256_file
-from difcore.images.crops import ImageError, Skipped, read_crop, skip_report
+from difcore.images.crops import Skipped, read_crop, skip_report
+from difcore.images.decoding import ImageError
 from difcore.images.folders import is_image, list_images
 from difcore.records.artefacts import Claim
 from difcore.stats import page_trend, two_sided

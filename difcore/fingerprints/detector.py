@@ -31,8 +31,9 @@ from difcore.fingerprints.verdicts import (
     judge,
     null_warnings,
 )
-from difcore.images.crops import ImageError, Skipped, read_crop
-from difcore.images.release import locate, registry
+from difcore.images.crops import Skipped, read_crop
+from difcore.images.decoding import ImageError
+from difcore.images.sources import locate, release_registry
 from difcore.residuals.bias import SUFFIX
 from difcore.residuals.denoisers import DEFAULT_DENOISER, LIMIT, SHIPPED, Denoiser, load_denoiser
 from difcore.residuals.sets import ResidualSet, Source, residuals_of
@@ -559,7 +560,7 @@ def published_null(detector: Detector) -> Null | None:
 
     Behind ``FOREIGN_DENOISER``, limited. Photographs of another origin than its three kinds may correlate more.
     """
-    ids = {digest: Path(path).parent.name for path, digest in registry().items() if path.startswith("checks/")}
+    ids = {digest: Path(path).parent.name for path, digest in release_registry().items() if path.startswith("checks/")}
     name = ids.get(str(detector.metadata.get("file_sha256")))
     if not detector.foreign or name is None or not TABLE.is_file():
         return None

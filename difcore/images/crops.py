@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 
 from difcore.files import sha256_bytes
 from difcore.images.decoding import ImageError, centre_offset, open_image, to_rgb
-from difcore.images.folders import FolderError, GeneratorFolders, find_generators, list_images
-
-__all__ = [
-    "FolderError",
-    "GeneratorFolders",
-    "ImageError",
-    "Skipped",
-    "centre_crop",
-    "centre_crops",
-    "check_classes",
-    "check_quality",
-    "decode",
-    "find_generators",
-    "list_images",
-    "read_crop",
-    "skip_report",
-    "through_jpeg",
-]
 
 
 @dataclass(frozen=True)
@@ -79,8 +61,7 @@ def read_crop(
         pixels = np.array(source if crop is None else centre_crop(source, crop))
     else:
         with open_image(source) as image:
-            if crop is not None:
-                check_size(image.header.height, image.header.width, crop)
+            check_size(image.height, image.width, crop or 1)
             pixels = to_rgb(image, crop)
     return pixels if jpeg is None else through_jpeg(pixels, jpeg)
 
@@ -91,13 +72,7 @@ def decode(path: Path | str) -> NDArray[np.uint8]:
 
 
 def centre_crop(array: NDArray[Any], crop: int) -> NDArray[Any]:
-    """View (crop, crop, ...) of ``array`` (H, W, ...), from where ``decoding.centre_offset`` says.
-
-    Raises
-    ------
-    ImageError
-        If either side is below ``crop``.
-    """
+    """View (crop, crop, ...) of ``array`` (H, W, ...), from ``centre_offset``; ImageError if it is too small."""
     height, width = array.shape[:2]
     check_size(height, width, crop)
     top, left = centre_offset(height, crop), centre_offset(width, crop)
@@ -105,20 +80,10 @@ def centre_crop(array: NDArray[Any], crop: int) -> NDArray[Any]:
 
 
 def centre_crops(images: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
-    """View (N, crop, crop, 3) of the centres of uint8 images (N, H, W, 3), as ``centre_crop``.
-
-    Raises
-    ------
-    ValueError
-        If the array is of another type or shape, or the images are smaller than the crop.
-    """
+    """View (N, crop, crop, 3) of the centres of uint8 images (N, H, W, 3); ValueError for other arrays."""
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
-    height, width = images.shape[1:3]
-    if min(height, width) < crop:
-        raise ValueError(f"images of {width}x{height} px are too small for a crop of {crop} px")
-    top, left = centre_offset(height, crop), centre_offset(width, crop)
-    return images[:, top : top + crop, left : left + crop]
+    return centre_crop(images.transpose(1, 2, 0, 3), crop).transpose(2, 0, 1, 3)
 
 
 def check_classes(real: NDArray[np.uint8], fake: NDArray[np.uint8]) -> None:
@@ -148,12 +113,10 @@ def through_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """``pixels`` (H, W, 3) uint8 encoded as baseline JPEG (IJG quality 1 to 100, 4:2:0) and decoded again."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    buffer.seek(0)
-    with JpegImageFile(buffer) as image:
-        return np.array(image)
+    return np.array(Image.open(buffer, formats=["JPEG"]))
 
 
-def skip_report(skipped: tuple[Skipped, ...] | list[Skipped], total: int) -> str:
+def skip_report(skipped: Sequence[Skipped], total: int) -> str:
     """One line that counts the images left out of ``total``, by kind of reason; empty if none was."""
     if not skipped:
         return ""

@@ -1,9 +1,4 @@
-"""A data folder for the detection tables, of links to images that lie in folders of any layout.
-
-What is in a folder of images. ``difcore.images.folders`` has trees of generators.
-
-Trees of generators with their real and fake images, in the layouts that people have.
-"""
+"""Folders of images, in which all is used or named, and trees of generators in the layouts that people have."""
 
 from __future__ import annotations
 
@@ -11,11 +6,19 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from difcore.images.decoding import HEAD, looks_like_image
+from difcore.images.decoding import HEAD, encoding_of
 
 SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # passed over without a word, as names with a dot are
 EXPECTED = "expected a folder of images (png, jpg, webp, avif, heic, tiff, ...)"
+REAL, FAKE = ("0_real", "real", "nature"), ("1_fake", "fake", "ai")  # names of the two classes, in any case
+SPLITS = ("train", "val", "valid", "validation", "test")  # levels that are no generator's name
+DEEPEST = 4  # levels below the root at which a pair of classes may lie
+WANTED = (
+    "expected <root>/<generator>/{0_real,1_fake} or <root>/<generator>/<class>/{0_real,1_fake}; also real and fake, "
+    "nature and ai; levels called train, val or test may lie anywhere between"
+)
 
 
 class FolderError(ValueError):
@@ -35,8 +38,7 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        told = "is not a folder" if folder.exists() else "does not exist"
-        raise FolderError(f"{folder} {told}; {EXPECTED}")
+        raise FolderError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}; {EXPECTED}")
     found = list(_entries(folder, recursive, frozenset()))
     if not any(is_image(path) for path in found):
         inner = sum(path.is_dir() for path in found)
@@ -51,35 +53,27 @@ def is_image(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as stream:
-            return looks_like_image(stream.read(HEAD))
+            return encoding_of(stream.read(HEAD)) is not None
     except OSError:
         return False
 
 
-def children(folder: Path) -> list[Path]:
-    """What is directly in a folder, in no order, without hidden entries and ``SYSTEM`` files."""
+def _children(folder: Path) -> list[Path]:
+    """What is directly in a folder, by name, without hidden entries and ``SYSTEM`` files."""
     try:
-        return [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in SYSTEM]
+        found = [path for path in folder.iterdir() if path.name[0] != "." and path.name.lower() not in SYSTEM]
     except OSError as error:
         raise FolderError(f"{folder} cannot be read ({error.strerror}); {EXPECTED}") from error
+    return sorted(found, key=lambda path: path.name)
 
 
 def _entries(folder: Path, recursive: bool, above: frozenset[Path]) -> Iterator[Path]:
     above |= {folder.resolve()}
-    for path in sorted(children(folder), key=lambda path: path.name):
+    for path in _children(folder):
         if recursive and path.is_dir() and path.resolve() not in above:  # links may lead back up
             yield from _entries(path, recursive, above)
         else:
             yield path
-
-
-REAL, FAKE = ("0_real", "real", "nature"), ("1_fake", "fake", "ai")  # names of the two classes, in any case
-SPLITS = ("train", "val", "valid", "validation", "test")  # levels that are no generator's name
-DEEPEST = 4  # levels below the root at which a pair of classes may lie
-WANTED = (
-    "expected <root>/<generator>/{0_real,1_fake} or <root>/<generator>/<class>/{0_real,1_fake}; also real and fake, "
-    "nature and ai; levels called train, val or test may lie anywhere between"
-)
 
 
 @dataclass(frozen=True)
@@ -126,10 +120,9 @@ def find_generators(root: Path | str, recursive: bool = False) -> list[Generator
         (only,) = found
         inner = sorted({name for folder in (*only.real, *only.fake) for name in _names(folder, Path(root))[1:]})
         if len(inner) > 1:
-            names = ", ".join(inner[:3])
             raise FolderError(
-                f"{root} holds a single folder of pairs, {only.name}: if what is in it ({names}, ...) are generators, "
-                f"give {Path(root) / only.name}; {WANTED}"
+                f"{root} holds a single folder of pairs, {only.name}: if what is in it ({', '.join(inner[:3])}, ...) "
+                f"are generators, give {Path(root) / only.name}; {WANTED}"
             )
     return found
 
@@ -137,15 +130,12 @@ def find_generators(root: Path | str, recursive: bool = False) -> list[Generator
 def scan_generators(root: Path | str, recursive: bool = False) -> tuple[list[GeneratorFolders], dict[str, str]]:
     """Generators under ``root``, as ``find_generators``, and by name what is wrong with those that cannot be used.
 
-    Raises
-    ------
-    FolderError
-        If ``root`` is no folder, is itself a generator's, or has pairs a level too deep.
+    FolderError if ``root`` is no folder, is itself a generator's, or has pairs a level too deep.
     """
     root = Path(root)
     if not root.is_dir():
         raise FolderError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}; {WANTED}")
-    pairs: dict[str, list[Pair]] = {}
+    pairs: dict[str, list[_Pair]] = {}
     for pair in _pairs(root, DEEPEST):
         names = _names(pair.folder, root)
         if not names:
@@ -153,57 +143,24 @@ def scan_generators(root: Path | str, recursive: bool = False) -> tuple[list[Gen
         if len(names) > 2:
             raise FolderError(f"{pair.folder} lies a level too deep: give {root / names[0]} or below; {WANTED}")
         pairs.setdefault(names[0], []).append(pair)
-    found, problems = [], {}
-    for name in sorted(pairs):
-        wrong = _problems(pairs[name], root, recursive)
-        if wrong:
-            problems[name] = "; ".join(wrong)
-        else:
-            found.append(_generator(name, pairs[name], root))
-    return found, problems
+    problems = {name: "; ".join(wrong) for name in sorted(pairs) if (wrong := _problems(pairs[name], root, recursive))}
+    return [_generator(name, pairs[name], root) for name in sorted(pairs) if name not in problems], problems
 
 
-@dataclass(frozen=True)
-class Pair:
+class _Pair(NamedTuple):
     """A folder, and those in it that are called like a class of images."""
 
     folder: Path
-    real: tuple[Path, ...]
-    fake: tuple[Path, ...]
+    real: list[Path]
+    fake: list[Path]
 
 
-def _generator(name: str, pairs: Sequence[Pair], root: Path) -> GeneratorFolders:
-    parts: dict[str, tuple[Path, ...]] = {}
-    for label in ("real", "fake"):
-        sides = [(_held_out(pair.folder, root), side) for pair in pairs for side in getattr(pair, label)]
-        train, test = (tuple(side for held_out, side in sides if held_out is wanted) for wanted in (False, True))
-        parts |= {label: train or test, f"test_{label}": test if train else ()}
-    return GeneratorFolders(name, **parts)
-
-
-def _problems(pairs: Sequence[Pair], root: Path, recursive: bool) -> list[str]:
-    """What is missing of a generator's pairs; under a level of ``SPLITS`` one class alone will do."""
-    found = []
-    for side in (side for pair in pairs for side in (*pair.real, *pair.fake)):
-        try:
-            list_images(side, recursive)
-        except FolderError as error:
-            found.append(str(error).partition(";")[0])
-    whole = any(pair.real for pair in pairs) and any(pair.fake for pair in pairs)
-    for pair in pairs:
-        split = any(part.lower() in SPLITS for part in pair.folder.relative_to(root).parts)
-        if not (pair.real and pair.fake) and not (split and whole):
-            here, names, others = (pair.real[0], REAL, FAKE) if pair.real else (pair.fake[0], FAKE, REAL)
-            found.append(f"{pair.folder / others[names.index(here.name.lower())]} does not exist")
-    return found
-
-
-def _pairs(folder: Path, depth: int) -> Iterator[Pair]:
+def _pairs(folder: Path, depth: int) -> Iterator[_Pair]:
     """Every folder, down to ``depth`` levels, with folders of real or fake images directly in it."""
-    inside = sorted(path for path in children(folder) if path.is_dir())
+    inside = [path for path in _children(folder) if path.is_dir()]
     real, fake = ([path for path in inside if path.name.lower() in names] for names in (REAL, FAKE))
     if real or fake:
-        yield Pair(folder, tuple(real), tuple(fake))
+        yield _Pair(folder, real, fake)
     for path in inside if depth else ():
         if path not in (*real, *fake):
             yield from _pairs(path, depth - 1)
@@ -214,58 +171,64 @@ def _names(folder: Path, root: Path) -> list[str]:
     return [part for part in folder.relative_to(root).parts if part.lower() not in (*SPLITS, *REAL, *FAKE)]
 
 
-def _held_out(folder: Path, root: Path) -> bool:
-    return any(part.lower() in SPLITS[1:] for part in folder.relative_to(root).parts)
+def _under(folder: Path, root: Path, levels: Sequence[str]) -> bool:
+    """Whether one of ``levels`` lies between ``root`` and a folder."""
+    return any(part.lower() in levels for part in folder.relative_to(root).parts)
+
+
+def _generator(name: str, pairs: Sequence[_Pair], root: Path) -> GeneratorFolders:
+    parts: dict[str, tuple[Path, ...]] = {}
+    for label in ("real", "fake"):
+        sides = [(_under(pair.folder, root, SPLITS[1:]), side) for pair in pairs for side in getattr(pair, label)]
+        train, test = (tuple(side for held_out, side in sides if held_out is wanted) for wanted in (False, True))
+        parts |= {label: train or test, f"test_{label}": test if train else ()}
+    return GeneratorFolders(name, **parts)
+
+
+def _problems(pairs: Sequence[_Pair], root: Path, recursive: bool) -> list[str]:
+    """What is missing of a generator's pairs; under a level of ``SPLITS`` one class alone will do."""
+    found = []
+    for side in (side for _, real, fake in pairs for side in (*real, *fake)):
+        try:
+            list_images(side, recursive)
+        except FolderError as error:
+            found.append(str(error).partition(";")[0])
+    whole = any(real for _, real, _ in pairs) and any(fake for _, _, fake in pairs)
+    for folder, real, fake in pairs:
+        if not (real and fake) and not (whole and _under(folder, root, SPLITS)):
+            here, names, others = (real[0], REAL, FAKE) if real else (fake[0], FAKE, REAL)
+            found.append(f"{folder / others[names.index(here.name.lower())]} does not exist")
+    return found
 
 
 def link_images(images: Sequence[Path], folder: Path) -> int:
-    """Link every image into ``folder`` under its own name; the number of links.
-
-    Raises
-    ------
-    FileExistsError
-        If something else has one of the names.
-    """
+    """Link every image into ``folder`` under its own name; how many. FileExistsError if a name is taken."""
     folder.mkdir(parents=True, exist_ok=True)
     for image in images:
         link = folder / image.name
-        if link.is_symlink() and link.resolve() == image.resolve():
-            continue
-        link.symlink_to(os.path.relpath(image.resolve(), folder.resolve()))
+        if not (link.is_symlink() and link.resolve() == image.resolve()):
+            link.symlink_to(os.path.relpath(image.resolve(), folder.resolve()))
     return len(images)
 
 
-def image_files(folders: Sequence[Path]) -> list[Path]:
-    """The files in ``folders`` that begin like images."""
-    return [path for folder in folders for path in list_images(folder) if is_image(path)]
-
-
 def left_out(folders: Sequence[Path]) -> list[Path]:
-    """What else is in ``folders``: it is not linked."""
+    """What in ``folders`` is no image, and so not linked by ``make_root``."""
     return [path for folder in folders for path in list_images(folder) if not is_image(path)]
 
 
 def root_of(
     generators: Mapping[str, Path], real: Sequence[Path], test_real: Sequence[Path] = ()
 ) -> dict[str, list[Path]]:
-    """The images of each folder of a data root, by its place such as "sd14/0_real".
+    """The images of each folder of a data root, by its place such as "sd14/0_real"; FolderError as ``list_images``."""
 
-    Raises
-    ------
-    FolderError
-        If a folder does not exist or holds no image.
-    """
-    fakes = {name: image_files([folder]) for name, folder in generators.items()}
-    reals = {"0_real": image_files(real)} | ({"test/0_real": image_files(test_real)} if test_real else {})
+    def images(folders: Sequence[Path]) -> list[Path]:
+        return [path for folder in folders for path in list_images(folder) if is_image(path)]
+
+    fakes = {name: images([folder]) for name, folder in generators.items()}
+    reals = {"0_real": images(real)} | ({"test/0_real": images(test_real)} if test_real else {})
     return {f"{name}/{side}": x for name, own in fakes.items() for side, x in {"1_fake": own, **reals}.items()}
 
 
 def make_root(root: Path, images: Mapping[str, Sequence[Path]]) -> dict[str, int]:
-    """The folder of links to what ``root_of`` gives; the number of images in each of its folders.
-
-    Raises
-    ------
-    FileExistsError
-        As ``link_images``.
-    """
+    """The folder of links to what ``root_of`` gives; the number of images in each of its folders."""
     return {place: link_images(files, root / place) for place, files in images.items()}

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from difcore.images.crops import sha256_pixels
-
 WINDOW = 16  # px: two JPEG blocks a side, so that equal windows in unrelated pictures do not happen
 ONE_IN = 256  # windows are kept by their own hash, so that a crop keeps those of its original, wherever it was cut
 CONTRAST = 24  # grey levels between a window's ends: a flat sky is like any other
@@ -22,21 +20,17 @@ class LeakageError(AssertionError):
 
 
 def trace(image: np.ndarray) -> Trace:
-    """What identifies a picture under cropping: 64-bit hashes of about one in ``ONE_IN`` of its 16 x 16 windows.
+    """What identifies a picture, uint8 (H, W, 3), under cropping: hashes of about one in ``ONE_IN`` of its windows.
 
     The windows are chosen by their content (hash divisible by ``ONE_IN``), not by their place, so an exact crop keeps
     those that lie inside it, whatever its offset. Windows without contrast are left out. A crop that was also resized
     or encoded with loss is another set of pixels: it is not recognised.
-
-    Parameters
-    ----------
-    image : uint8 (H, W, 3)
     """
     if min(image.shape[:2]) < WINDOW:
         return frozenset()
     pixels = image.astype(np.uint64)
     mixed = pixels[..., 0] + (pixels[..., 1] << np.uint64(8)) + (pixels[..., 2] << np.uint64(16)) + np.uint64(1)
-    hashes = rolling(rolling(mixed, 0, 0x9E3779B97F4A7C15), 1, 0xC2B2AE3D27D4EB4F)
+    hashes = _rolling(_rolling(mixed, 0, 0x9E3779B97F4A7C15), 1, 0xC2B2AE3D27D4EB4F)
     hashes ^= hashes >> np.uint64(29)
     hashes *= np.uint64(0xBF58476D1CE4E5B9)
     hashes ^= hashes >> np.uint64(32)
@@ -46,7 +40,7 @@ def trace(image: np.ndarray) -> Trace:
     return frozenset(int(hashes[rows[k], columns[k]]) for k in kept)
 
 
-def rolling(values: np.ndarray, axis: int, base: int) -> np.ndarray:
+def _rolling(values: np.ndarray, axis: int, base: int) -> np.ndarray:
     """sum_i base^i v_{k+i} modulo 2^64 over ``WINDOW`` neighbours along ``axis``."""
     length = values.shape[axis] - WINDOW + 1
     total = np.zeros_like(values.take(range(length), axis))
@@ -79,20 +73,8 @@ def copies(hashes: Sequence[str], traces: Sequence[Trace]) -> dict[int, int]:
     return found
 
 
-def check_disjoint(
-    train: Sequence[np.ndarray] | np.ndarray, test: Sequence[np.ndarray] | np.ndarray, what: str = ""
-) -> None:
-    """Raise LeakageError if a picture of ``train``, or a crop of one, is in ``test`` (uint8 (H, W, 3) each).
-
-    Hashes are taken of the very pixels given, so that nothing upstream can hide a mistake.
-    """
-    hashes = [sha256_pixels(image) for image in (*train, *test)]
-    traces = [trace(image) for image in (*train, *test)]
-    check_disjoint_traces(hashes, traces, len(train), what)
-
-
-def check_disjoint_traces(hashes: Sequence[str], traces: Sequence[Trace], n_train: int, what: str = "") -> None:
-    """As ``check_disjoint`` for hashes and traces already taken, of which the first ``n_train`` are the train set's."""
+def check_disjoint(hashes: Sequence[str], traces: Sequence[Trace], n_train: int, what: str = "") -> None:
+    """Raise LeakageError if one of the first ``n_train`` pictures, or a crop of one, is among the others."""
     leaks = {k: j for k, j in copies(hashes, traces).items() if k >= n_train > j}
     if leaks:
         test, train = next(iter(leaks.items()))

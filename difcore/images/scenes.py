@@ -226,19 +226,3 @@ def scenes(count: int, size: int = 256, style: str = "mixed", first_seed: int = 
 def rendered(seeds: Iterable[int], size: int, style: str) -> np.ndarray:
     """The scenes of some seeds, uint8 (n, size, size, 3)."""
     return np.stack([scene(seed, size, style) for seed in seeds])
-
-
-def spectral_slope(images: np.ndarray) -> float:
-    """Log-log slope of the radially averaged mean power spectrum of uint8 images (N, H, W, 3), over 4 to 64 cycles.
-
-    About -2 for natural photographs (Field 1987). A Hann window keeps the border out of the spectrum.
-    """
-    grey = np.asarray(images, np.float32).mean(-1)
-    size = grey.shape[1]
-    window = np.hanning(size)[:, None] * np.hanning(size)[None]
-    grey = (grey - grey.mean((1, 2), keepdims=True)) * window
-    power = (np.abs(np.fft.fft2(grey)) ** 2).mean(0)
-    f = np.hypot(*np.meshgrid(np.fft.fftfreq(size) * size, np.fft.fftfreq(size) * size))
-    radii = np.arange(4, size // 4 + 1)
-    radial = ndimage.mean(power, np.round(f).astype(int), radii)
-    return float(np.polyfit(np.log(radii), np.log(radial), 1)[0])

@@ -18,19 +18,13 @@ def conv_relu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @cache
 def has_fused_convolution(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's convolution with its ReLU runs here in ``dtype``: tried once, since the operator is private.
-
-    A version of torch may lack it or call it otherwise; without AVX-512 it refuses bfloat16.
-    """
-    if not torch.backends.mkldnn.is_available():
-        return False
+    """Whether the fused operator runs here in ``dtype``: tried once, as it is private and may refuse bfloat16."""
     x, weight = torch.ones(1, 2, 3, 3, dtype=dtype), torch.ones(2, 2, 3, 3, dtype=dtype)
     try:
         with torch.inference_mode():
-            found = fused_convolution(x, weight, None)
+            return torch.backends.mkldnn.is_available() and fused_convolution(x, weight, None).shape == x.shape
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
-    return bool(found.shape == x.shape)
 
 
 def fused_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

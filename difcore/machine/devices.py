@@ -1,9 +1,4 @@
-"""The processor's name, for records: of two machines that give different times, which is which.
-
-What a GPU is given in another way than the CPU: memory, precision, optimisers; and weights drawn by a seed.
-
-Images as tensors, and the memory that convolutions are fastest in.
-"""
+"""What a GPU is given in another way than the CPU, images as tensors, weights drawn by a seed, the processor's name."""
 
 from __future__ import annotations
 
@@ -29,13 +24,14 @@ BUILDING = threading.Lock()
 TF32 = False  # of all float32 work on GPUs, see ``true_float32``
 COUNTING = threading.Lock()
 FLAGS_BEFORE: list[tuple[bool, bool]] = []  # an entry for each ``true_float32`` that is open, in any thread
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt, as in malloc.h
+KEPT, LARGEST = 128 * 2**20, 32 * 2**20  # bytes
 
 
 def built(build: Callable[[], Module], seed: int) -> tuple[Module, torch.Generator]:
     """``build()`` with weights drawn by ``seed``, and a CPU generator that goes on from there.
 
-    Layers draw their first weights from torch's one generator. It is lent the seed and given back as it was, by one
-    thread at a time, so that no fit depends on what else is drawn in its process, nor changes it.
+    Layers draw their weights from torch's one generator: it is lent the seed, to one thread at a time, and put back.
     """
     with BUILDING, torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators for good
@@ -76,19 +72,15 @@ def has_fused(device: Device) -> bool:
 def true_float32(device: Device) -> Iterator[None]:
     """Within, float32 on CUDA has its 24 bits: convolutions in TF32, torch's default, keep 11, coarser than a residual.
 
-    The flags are the process's: the first to enter, of all threads, sets them, and the last to leave puts them back.
-    On other devices nothing happens.
+    The flags are the process's: the first of all threads to enter sets them, the last to leave puts them back.
     """
     if torch.device(device).type != "cuda":
         yield
         return
     convolution, product = torch.backends.cudnn, torch.backends.cuda.matmul
     with COUNTING:
-        if FLAGS_BEFORE:
-            FLAGS_BEFORE.append(FLAGS_BEFORE[0])
-        else:
-            FLAGS_BEFORE.append((convolution.allow_tf32, product.allow_tf32))
-            convolution.allow_tf32 = product.allow_tf32 = TF32
+        FLAGS_BEFORE.append(FLAGS_BEFORE[0] if FLAGS_BEFORE else (convolution.allow_tf32, product.allow_tf32))
+        convolution.allow_tf32 = product.allow_tf32 = TF32
     try:
         yield
     finally:
@@ -112,30 +104,21 @@ def exact(function: Callable[Given, Result]) -> Callable[Given, Result]:
     return run
 
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt, as in malloc.h
-KEPT, LARGEST = 128 * 2**20, 32 * 2**20  # bytes
-
-
 def as_tensor(x: Tensor | np.ndarray) -> Tensor:
     """``x`` as a tensor over the same memory; a read-only array is copied, because torch warns of those."""
     return torch.as_tensor(x.copy() if isinstance(x, np.ndarray) and not x.flags.writeable else x)
 
 
-def upload(values: Tensor | np.ndarray, device: torch.device | str) -> Tensor:
-    """``values`` on ``device``, their type kept: what is converted there is sent small. From pinned memory to CUDA, so
-    that the copy goes on while the CPU does something else.
-    """
+def upload(values: Tensor | np.ndarray, device: Device) -> Tensor:
+    """``values`` on ``device``, their type kept; from pinned memory to CUDA, so that the CPU need not wait."""
     device, tensor = torch.device(device), as_tensor(values)
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
-def to_batch(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 images (N, H, W, 3), or one of them, as float32 (N, 3, H, W) in [0, 1], channels-last in memory.
-
-    They are sent as bytes and converted on ``device``.
-    """
+def to_batch(images: np.ndarray, device: Device = "cpu") -> Tensor:
+    """uint8 images (N, H, W, 3), or one, sent as bytes: float32 (N, 3, H, W) in [0, 1], channels-last in memory."""
     batch = upload(np.ascontiguousarray(images if images.ndim == 4 else images[None]), device)
     return batch.permute(0, 3, 1, 2).float() / 255
 
@@ -147,11 +130,10 @@ def channels_last(module: Module, device: str = "cpu") -> Module:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let this process keep up to 128 MiB that it freed, instead of giving them back to the system; True if it does.
+    """Let this process keep up to 128 MiB that it freed; whether it does.
 
-    A layer's activations of one image of 256 px are 20 MB. By default glibc returns such blocks and asks for them
-    again at the next layer, and the system zeroes every page anew: a twentieth of the time of a residual. Blocks above
-    32 MiB are returned as ever. Nothing happens where the C library is not glibc.
+    A layer's activations are 20 MB. glibc would return and ask again for such a block at each layer, and the system
+    zero its pages: a twentieth of a residual's time. Blocks above 32 MiB are returned as ever.
     """
     with suppress(OSError, AttributeError, TypeError):  # no such library, or no such function in it
         mallopt = ctypes.CDLL(None).mallopt

@@ -15,18 +15,15 @@ from difcore.files import sha256_bytes, sha256_file
 
 
 def code_digest(work: Callable[..., Any]) -> str:
-    """SHA-256 of the source of ``work``'s module and of all difcore modules that it imports, directly or not.
-
-    A change in what draws or reports leaves the cells valid; a change in what computes them does not.
-    """
+    """SHA-256 of the source of ``work``'s module and of all difcore modules that it imports, directly or not."""
     function = work.func if isinstance(work, partial) else work
     source = inspect.getsourcefile(inspect.unwrap(function))
     waiting = [Path(source)] if source and Path(source).is_file() else []
-    hashes: dict[str, str] = {}
+    hashes: dict[Path, str] = {}
     while waiting:
         path = waiting.pop()
-        if str(path) not in hashes:
-            hashes[str(path)] = sha256_file(path)
+        if path not in hashes:
+            hashes[path] = sha256_file(path)
             waiting += imported(path)
     return sha256_bytes(json.dumps([function.__qualname__, sorted(hashes.values())]).encode())
 

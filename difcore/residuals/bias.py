@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from difcore.files import PROJECT_DIR, atomic_write, sha256_bytes, sha256_file
-from difcore.images.crops import ImageError, read_crop
+from difcore.images.crops import read_crop
+from difcore.images.decoding import ImageError
 from difcore.images.folders import list_images
 from difcore.images.scenes import scene
 from difcore.machine.cache import keep, optional_folder, used

@@ -1,7 +1,4 @@
-"""Training of DnCNN-S on random crops with Gaussian noise (supplement A.2), resumable to the step.
-
-Checkpoints of the trainings: read back only by a run of the same plan; and the losses that they keep.
-"""
+"""Training of DnCNN-S on random crops with Gaussian noise (supplement A.2), resumable to the step."""
 
 from __future__ import annotations
 
@@ -25,18 +22,7 @@ from difcore.residuals.denoisers import NOISE_UNIT, Denoiser, DnCNN, FoldedDnCNN
 
 
 def read_checkpoint(path: Path, plan: Any, device: str = "cpu") -> dict[str, Any] | None:
-    """The checkpoint at ``path``, its tensors on ``device``; None if there is none.
-
-    Parameters
-    ----------
-    plan : dataclass
-        Of the run that wants to resume; the checkpoint holds its own under "plan".
-
-    Raises
-    ------
-    ValueError
-        If it belongs to another plan.
-    """
+    """The checkpoint at ``path``; None if there is none, ValueError if it is of another plan (a dataclass)."""
     if not path.exists():
         return None
     saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
@@ -46,13 +32,7 @@ def read_checkpoint(path: Path, plan: Any, device: str = "cpu") -> dict[str, Any
 
 
 class Losses:
-    """The losses of a training's steps, left on its device until they are read, so that no step waits for the last.
-
-    Parameters
-    ----------
-    known : iterable
-        Of the steps before the checkpoint.
-    """
+    """The losses of a training's steps, left on its device until they are read, so that no step waits for the last."""
 
     def __init__(self, known: Iterable[Any] = ()) -> None:
         self._read: list[Any] = list(known)
@@ -202,12 +182,8 @@ def train_dncnn(
         loss.backward()
         optimiser.step()
         decay = min(plan.ema, (step + 1) / (step + 10))  # a short memory at first: the start is worth forgetting
-        with torch.no_grad():
-            for key, value in model.state_dict().items():
-                if value.dtype.is_floating_point:
-                    average[key].lerp_(value, 1 - decay)
-                else:
-                    average[key].copy_(value)
+        for key, value in model.state_dict().items():
+            average[key] = average[key].lerp_(value, 1 - decay) if value.is_floating_point() else value.clone()
         losses.append(loss)
         if on_step:
             on_step(step + 1, losses.read()[-1])
@@ -224,12 +200,7 @@ def train_dncnn(
 def mean_residual(noise_of: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], size: int = 256) -> Tensor:
     """F_DnCNN: mean over images of the padded filter's output on their centre crops, (3, size, size) (A.2).
 
-    Images with a side below ``size`` cannot show it and are left out.
-
-    Raises
-    ------
-    ValueError
-        If no image is large enough.
+    Images with a side below ``size`` are left out; ValueError if all are.
     """
     crops = [centre_crop(image, size) for image in images if min(image.shape[:2]) >= size]
     if not crops:
@@ -242,29 +213,19 @@ def mean_residual(noise_of: Callable[[Tensor], Tensor], images: Sequence[np.ndar
 
 
 def psnr(noise_of: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], sigma: float, seed: int = 0) -> float:
-    """Mean PSNR in dB of ``y - noise_of(y)`` against the clean images, y = x + N(0, (sigma/255)^2), not clipped.
-
-    Infinite for a filter that finds the noise exactly.
-    """
+    """Mean PSNR in dB of ``y - noise_of(y)`` against the clean images, y = x + N(0, (sigma/255)^2), not clipped."""
     values = []
     for k, image in enumerate(images):
         clean = to_batch(image)
-        noise = (
-            torch.from_numpy(np.random.default_rng([seed, k]).standard_normal(clean.shape, np.float32)) * sigma / 255
-        )
+        drawn = np.random.default_rng([seed, k]).standard_normal(clean.shape, np.float32)
+        noise = torch.from_numpy(drawn) * sigma / 255
         error = (noise_of(clean + noise).cpu() - noise).square().mean().item()
         values.append(-10 * math.log10(error) if error else math.inf)
     return float(np.mean(values))
 
 
 def average_weights(snapshots: Sequence[Path | str]) -> dict[str, Tensor]:
-    """Mean of the weights of several snapshots of one run: a filter between them, less of a single step's whim.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or they are of different networks.
-    """
+    """Mean of the weights of some snapshots; ValueError if there is none, or they are of different networks."""
     states = [torch.load(path, map_location="cpu", weights_only=True) for path in snapshots]
     if not states:
         raise ValueError("no snapshot to average")
@@ -287,8 +248,7 @@ def export_snapshot(
     chosen = [snapshots] if isinstance(snapshots, str | Path) else list(snapshots)
     model = DnCNN(plan.depth, plan.features)
     model.load_state_dict(average_weights(chosen))
-    model.eval()
-    bias = border_profile(mean_residual(FoldedDnCNN(model), images, bias_size))
+    bias = border_profile(mean_residual(FoldedDnCNN(model.eval()), images, bias_size))
     steps = [int(Path(snapshot).stem.split("-")[-1]) for snapshot in chosen]
     facts = {**metadata, "plan": asdict(plan), "steps": steps[-1], "averaged_steps": steps}
     return save_denoiser(path, model, bias, {**facts, "seed": plan.seed, "training_images": len(images)})

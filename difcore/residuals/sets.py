@@ -11,15 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from difcore.files import atomic_write, sha256_bytes
-from difcore.images.crops import ImageError, Skipped, check_quality, list_images, read_crop, sha256_pixels, through_jpeg
-from difcore.machine.cache import Keeper, made_folder, optional_folder, used
+from difcore.images.crops import Skipped, check_quality, read_crop, sha256_pixels, through_jpeg
+from difcore.images.decoding import ImageError
+from difcore.images.folders import list_images
+from difcore.machine.cache import Keeper, needed_folder, optional_folder, used
 from difcore.machine.devices import to_batch
 from difcore.machine.source_digest import code_digest
 from difcore.residuals.denoisers import Denoiser, load_denoiser
@@ -114,48 +115,54 @@ def residuals_of(
         raise ValueError(f"expected uint8 images (N, H, W, 3), got {source.dtype} {source.shape}")
     if isinstance(source, str | Path):
         source = list_images(source)
-    total, kept = len(source), 0
-    values = allocate((total, 3, crop, crop))
+    values = allocate((len(source), 3, crop, crop))
     names: list[str] = []
     hashes: list[str] = []
     skipped: list[Skipped] = []
     pending: list[tuple[int, Path | None, np.ndarray]] = []
-    per_call = max(1, PIXELS_PER_CALL.get(denoiser.device.split(":")[0], 256**2) // crop**2)
-    bar = tqdm(total=total, desc=f"residuals ({denoiser.name})", disable=not progress)
     slots: dict[str, int] = {}
-    copies: list[tuple[int, int]] = []
+    per_call = max(1, PIXELS_PER_CALL.get(denoiser.device.split(":")[0], 256**2) // crop**2)
+
+    def flush() -> None:
+        batch = to_batch(np.stack([image for _, _, image in pending]), denoiser.device)
+        out = denoiser(batch).half().cpu().numpy()
+        for (slot, stored, _), residual in zip(pending, out, strict=True):
+            values[slot] = residual
+            if stored is not None:
+                keeper.keep(partial(atomic_write, stored, partial(np.save, arr=residual)), residual.nbytes)
+        pending.clear()
+
+    bar = tqdm(total=len(source), desc=f"residuals ({denoiser.name})", disable=not progress)
     for k, native in enumerate(decoded(source, crop, denoiser.device)):
         bar.update()
         name = str(k if isinstance(source, np.ndarray) else Path(source[k]))
         if isinstance(native, Exception):
             skipped.append(Skipped(Path(name), str(native)))
             continue
-        content = sha256_pixels(native)
-        if content in slots:
-            copies.append((kept, slots[content]))
-        else:
+        content, slot = sha256_pixels(native), len(names)
+        if content not in slots:  # copies are filled in below
+            slots[content] = slot
             filtered = native if jpeg is None else through_jpeg(native, jpeg)
             stored = root / stored_name(sha256_pixels(filtered), denoiser) if root else None
-            known = read_stored(stored, crop)
-            if known is not None:
-                values[kept] = known
+            known = read_stored(stored, crop) if stored else None
+            if known is None:
+                pending.append((slot, stored, filtered))
             else:
-                pending.append((kept, stored, filtered))
-        slots.setdefault(content, kept)
+                values[slot] = known
         names.append(name)
         hashes.append(content)
-        kept += 1
         if len(pending) == per_call:
-            flush(pending, values, denoiser, keeper)
-    flush(pending, values, denoiser, keeper)
-    for slot, original in copies:
-        values[slot] = values[original]
+            flush()
+    if pending:
+        flush()
     bar.close()
-    keeper.close()
-    if not kept:
+    for slot, content in enumerate(hashes):
+        if slots[content] != slot:
+            values[slot] = values[slots[content]]
+    if not names:
         reasons = "; ".join(sorted({s.reason for s in skipped})[:3])
-        raise ImageError(f"none of {total} images could be used ({reasons})")
-    return ResidualSet(values[:kept], tuple(names), tuple(hashes), tuple(skipped), denoiser)
+        raise ImageError(f"none of {len(source)} images could be used ({reasons})")
+    return ResidualSet(values[: len(names)], tuple(names), tuple(hashes), tuple(skipped), denoiser)
 
 
 def decoded(source: Sequence[Path] | np.ndarray, crop: int, device: str) -> Iterator[np.ndarray | Exception]:
@@ -196,10 +203,8 @@ def filter_code() -> str:
     return sha256_bytes(f"{code_digest(load_denoiser)} {torch.__version__}".encode())[:8]
 
 
-def read_stored(path: Path | None, crop: int) -> np.ndarray | None:
+def read_stored(path: Path, crop: int) -> np.ndarray | None:
     """A cached residual, or None if there is none of the right shape (a damaged file counts as none)."""
-    if path is None:
-        return None
     with suppress(OSError, ValueError, EOFError):
         values = np.load(path, mmap_mode="r")
         if values.shape == (3, crop, crop):
@@ -208,32 +213,14 @@ def read_stored(path: Path | None, crop: int) -> np.ndarray | None:
     return None
 
 
-def flush(
-    pending: list[tuple[int, Path | None, np.ndarray]], values: np.ndarray, denoiser: Denoiser, keeper: Keeper
-) -> None:
-    """Denoise what is pending, put it in its slots, keep it on disk, empty the list."""
-    if not pending:
-        return
-    out = denoiser(to_batch(np.stack([image for _, _, image in pending]), denoiser.device)).half().cpu().numpy()
-    for (slot, stored, _), residual in zip(pending, out, strict=True):
-        values[slot] = residual
-        if stored is not None:
-            keeper.keep(partial(atomic_write, stored, partial(np.save, arr=residual)), residual.nbytes)
-    pending.clear()
-
-
 def allocate(shape: tuple[int, ...]) -> np.ndarray:
     """A float16 array: in memory if small, else in a nameless temporary file that goes with the array."""
     size = int(np.prod(shape, dtype=np.int64)) * 2
     if size <= IN_MEMORY:
         return np.empty(shape, np.float16)
-    with scratch_file() as stream:
+    folder = None
+    with suppress(OSError):  # the system's folder may lie in memory
+        folder = needed_folder("residuals")
+    with tempfile.TemporaryFile(dir=folder) as stream:
         stream.truncate(size)
         return np.memmap(stream, np.float16, "r+", shape=shape)
-
-
-def scratch_file() -> IO[bytes]:
-    """A nameless temporary file, in the cache if that can be written: the system's folder may lie in memory."""
-    with suppress(OSError):
-        return tempfile.TemporaryFile(dir=made_folder("residuals"))
-    return tempfile.TemporaryFile()
