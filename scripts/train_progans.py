@@ -12,8 +12,8 @@ import shutil
 import time
 from pathlib import Path
 
-from difcore.demo.generators import PROGAN_FILES, PROGANS
-from difcore.experiments.train_progan import shipped_name, train_shipped
+from difcore.demo.generators import PROGAN_FILES, PROGAN_T, PROGANS
+from difcore.experiments.train_progan import train_shipped
 from difcore.files import DATA_DIR, PACKAGE_DIR, PROJECT_DIR, atomic_write
 from difcore.runtime import resolve
 
@@ -38,7 +38,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
         print(f"{name}: {seconds:.0f} s, last 100 Wasserstein estimates {run.losses[-100:, 0].mean():.3f}", flush=True)
         for epoch, path in run.paths.items() if options.export else ():
-            target = PROGAN_FILES[shipped_name(name, epoch)]
+            target = PROGAN_FILES[name if name in PROGAN_T else f"{name}-e{epoch}"]
             atomic_write(target, lambda temporary, source=path: shutil.copyfile(source, temporary))
 
 
