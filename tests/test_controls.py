@@ -11,9 +11,9 @@ from difcore.audit.findings import look_closer
 from difcore.audit.formats import confounds_of
 from difcore.audit.watermark import MESSAGES, write_mark
 from difcore.experiments.planted import NOTHING, Controls, audit_with_controls
-from difcore.figures.confounds import mark_histogram, pair_histogram
+from difcore.figures import mark_histogram, pair_histogram
 from difcore.figures.style import png
-from difcore.widgets.audits import confound_explorer
+from difcore.widgets import confound_explorer
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_figures_and_widget(found: Controls) -> None:
     box = confound_explorer(found.planted)
     planted, kind = box.children[0].children
     planted.value, kind.value = "the mark of Stable Diffusion's scripts", "bits of the mark"
-    assert "StableDiffusionV1" in box.children[2].value
+    assert "StableDiffusionV1" in box.children[1].value
 
 
 def test_one_folder_alone_or_too_small_images(folders: tuple[Path, Path]) -> None:

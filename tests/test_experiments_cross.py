@@ -321,15 +321,13 @@ def test_matrix_panels_draw_values_and_labels() -> None:
         MatrixPanel(100 * MATRIX, "ours", "accuracy (%)", 50, 100),
         MatrixPanel(MATRIX - MATRIX.T, diverging=True),
     ]
-    figure = matrix_panels(panels, separators=[2], title="both")
+    figure = matrix_panels(panels, separators=[2])
     first = figure.axes[0]
     assert [t.get_text() for t in first.get_yticklabels()][0] == "$P_A$, 40"
     assert {text.get_text() for text in first.texts} >= {"99", "60", "97"}
-    assert figure.axes[1].images[0].get_clim() == (-0.1, 0.1) or figure.axes[1].images[0].get_clim()[0] < 0
+    assert figure.axes[2].images[0].get_clim() == pytest.approx((-0.1, 0.1))
     about_half = matrix_panels([MatrixPanel(MATRIX, vmin=0, vmax=0.8, diverging=True, centre=0.5)])
     assert about_half.axes[0].images[0].get_clim() == (0, 1)
-    with pytest.raises(ValueError, match="no matrix"):
-        matrix_panels([])
 
 
 def test_a_test_by_training_run_needs_two_runs_and_two_checkpoints_of_one() -> None:

@@ -43,10 +43,11 @@ from difcore.experiments.train_progan import (
     train_run,
     train_shipped,
 )
+from difcore.figures import change_by_epoch
 from difcore.files import DATA_DIR
 from difcore.images.folders import FolderError
 from difcore.images.scenes import STYLES, scene
-from difcore.widgets.demo_controls import change_by_epoch, epoch_explorer
+from difcore.widgets import epoch_explorer
 
 BUDGET = 25e6  # bytes, all ProGANs together
 TINY = ProGanPlan(
@@ -326,12 +327,12 @@ def test_the_figure_and_the_slider_over_epochs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="two checkpoints"):
         change_by_epoch(table[:0])
     box = epoch_explorer({"mine": images, "short": {3: images[3]}})
-    (name, place, what), output, verdict = box.children[0].children, box.children[1], box.children[2]
+    (name, place, what), verdict, output = box.children[0].children, box.children[1], box.children[2]
     assert (place.value, verdict.value) == (3, "mine after epoch 4.")
     first = output.outputs
     place.value = 2
     assert verdict.value == "mine after epoch 3." and output.outputs != first
-    what.value = what.options[1]
+    what.value = what.options[1][1]
     assert "Root mean square change since epoch 2: 0." in verdict.value
     name.value = "short"
     assert verdict.value.startswith("short after epoch 3.") and place.max == 1

@@ -27,7 +27,7 @@ from difcore.lineage.matrices import (
 )
 from difcore.records.artefacts import Claim
 from difcore.stats import SURE, Estimate, jackknife, t_estimate, two_sided
-from difcore.widgets.crossing import cross_explorer
+from difcore.widgets import matrix_explorer
 
 DIAGONAL = 0.97  # "approximately 99": what the demo is asked for
 UNRELATED = 0.65  # mean accuracy up to which cross-detection counts as low; the paper's Fig. H has 62 between models
@@ -119,10 +119,10 @@ def beside_fig_h(matrix: pd.DataFrame, correlation: pd.DataFrame, title: str) ->
 
 
 def look_around(models: Cross, averages: bool = False) -> ipywidgets.VBox:
-    """``cross_explorer`` of a cross-detection; the fingerprints shown are F_E, or F_A."""
+    """``matrix_explorer`` of a cross-detection; the fingerprints shown are F_E, or F_A."""
     patterns = {n: f.pattern.numpy() for n, f in (models.averages if averages else models.fingerprints).items()}
-    return cross_explorer(
-        models.matrix, patterns, models.frame(), models.centres(), models.images, fmt=".0f", **ACCURACY
+    return matrix_explorer(
+        100 * models.matrix, patterns, models.frame(), models.centres(), models.images, fmt=".0f", **ACCURACY
     )
 
 

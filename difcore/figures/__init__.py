@@ -1,12 +1,24 @@
-"""All figures under one name.
+"""All figures under one name: each takes arrays or frames and returns a figure that a notebook shows.
 
-Every function takes arrays or frames and returns a figure that a notebook shows and ``savefig`` saves; none touches
-matplotlib's global state.
+None touches matplotlib's global state; ``savefig`` saves them as vectors or pixels.
 """
 
-from difcore.figures.charts import accuracy_boxes, grouped_bars, size_curves
-from difcore.figures.curves import loss_curve, radial_spectrum, roc_curve_plot, training_agreement
-from difcore.figures.heatmaps import matrix_heatmap
+from difcore.figures.charts import (
+    accuracy_boxes,
+    accuracy_comparison,
+    change_by_epoch,
+    grouped_bars,
+    limit_curves,
+    loss_curve,
+    mark_histogram,
+    pair_histogram,
+    radial_spectrum,
+    score_histograms,
+    size_curves,
+    training_agreement,
+)
+from difcore.figures.family_tree import family_tree
+from difcore.figures.heatmaps import MatrixPanel, matrix_heatmap, matrix_panels
 from difcore.figures.panels import (
     denoiser_example,
     evidence_panels,
@@ -14,15 +26,12 @@ from difcore.figures.panels import (
     fingerprint_panels,
     gray_panels,
     image_grid,
-    pattern_pair,
 )
-from difcore.figures.scores import accuracy_comparison, score_histograms
 from difcore.figures.spectra import fingerprint_image, fourier_magnitude
-from difcore.figures.style import style
 
 __all__ = [
-    "accuracy_boxes", "accuracy_comparison", "denoiser_example", "evidence_panels", "fingerprint_closeup",
-    "fingerprint_image", "fingerprint_panels", "fourier_magnitude", "gray_panels", "grouped_bars", "image_grid",
-    "loss_curve", "matrix_heatmap", "pattern_pair", "radial_spectrum", "roc_curve_plot", "score_histograms",
-    "size_curves", "style", "training_agreement",
+    "MatrixPanel", "accuracy_boxes", "accuracy_comparison", "change_by_epoch", "denoiser_example", "evidence_panels",
+    "family_tree", "fingerprint_closeup", "fingerprint_image", "fingerprint_panels", "fourier_magnitude", "gray_panels",
+    "grouped_bars", "image_grid", "limit_curves", "loss_curve", "mark_histogram", "matrix_heatmap", "matrix_panels",
+    "pair_histogram", "radial_spectrum", "score_histograms", "size_curves", "training_agreement",
 ]  # fmt: skip
