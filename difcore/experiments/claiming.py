@@ -1,4 +1,4 @@
-"""How a claim is decided."""
+"""How a claim is decided: ``text`` is what is said, ``paper`` and ``ours`` the two values of it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import pandas as pd
 from difcore.records.artefacts import Claim
 from difcore.stats import SURE, Estimate, auc_estimate
 
+Value = str | float | None
+FINDS = 0.75  # AUC from which on a fingerprint is said to find images
 
-def judge(text: str, paper: str | float | None, ours: str | float | None, holds: bool, otherwise: str) -> Claim:
+
+def judge(text: str, paper: Value, ours: Value, holds: bool, otherwise: str) -> Claim:
     """A claim that holds, or does not for the reason ``otherwise``."""
     return Claim(text, paper, ours, "holds" if holds else "does not hold", "" if holds else otherwise)
 
 
 def decide(
-    text: str, paper: str | float | None, ours: str | float | None, holds: bool, p: float, otherwise: str,
+    text: str, paper: Value, ours: Value, holds: bool, p: float, otherwise: str,
     basis: str = "", open_: str = "undecided",
 ) -> Claim:  # fmt: skip
     """A claim that a test decides: ``holds``, or not for the reason ``otherwise``, if ``p`` (two-sided) is small.
@@ -30,21 +33,13 @@ def decide(
 
 
 def judge_above(
-    text: str, paper: str | float | None, ours: str | float | None, found: Estimate, bar: float, otherwise: str,
-    open_: str = "undecided",
-) -> Claim:  # fmt: skip
+    text: str, paper: Value, ours: Value, found: Estimate, bar: float, otherwise: str, open_: str = "undecided"
+) -> Claim:
     """A claim that an estimate is above ``bar``; open if its interval includes the bar."""
     return decide(text, paper, ours, found.value > bar, found.p(bar), otherwise, found.basis, open_)
 
 
-def judge_gap(text: str, paper: str | float | None, ours: str | float | None, gap: Estimate, otherwise: str) -> Claim:
-    """A claim that a gap is above 0; undecided if its interval includes 0."""
-    return judge_above(text, paper, ours, gap, 0.0, otherwise)
-
-
-def judge_best(
-    text: str, paper: str | float | None, ours: str | float | None, gaps: Sequence[Estimate], otherwise: str
-) -> Claim:
+def judge_best(text: str, paper: Value, ours: Value, gaps: Sequence[Estimate], otherwise: str) -> Claim:
     """A claim that all of ``gaps`` are above 0: as sure as the least sure of them; denied by any that is below.
 
     To hold, each has to be shown, so the largest p-value counts (Berger 1982); to fail, one is enough of several that
@@ -59,9 +54,8 @@ def judge_best(
 
 
 def judge_near(
-    text: str, paper: str | float | None, ours: str | float | None, found: Estimate, target: float, within: float,
-    otherwise: str,
-) -> Claim:  # fmt: skip
+    text: str, paper: Value, ours: Value, found: Estimate, target: float, within: float, otherwise: str
+) -> Claim:
     """A claim that an estimate is within a distance of ``target``: its whole interval is, or is not, or neither."""
     near = abs(found.value - target) <= within
     p = max(found.p(target - within), found.p(target + within))  # inside both ends, or outside the nearer one
@@ -79,9 +73,6 @@ def measured(row: pd.Series) -> str:
     accuracy = percent(row.accuracy, row.accuracy_low, row.accuracy_high)
     area = f"AUC {row.auc:.3f} [{row.auc_low:.3f}, {row.auc_high:.3f}]"
     return f"{accuracy}, {area}, n = {row.n_real}+{row.n_fake}"
-
-
-FINDS = 0.75  # AUC from which on a fingerprint is said to find images
 
 
 def area_of(row: pd.Series) -> Estimate:
