@@ -57,6 +57,8 @@ def evidence(
 ) -> Evidence:
     """AUC, shares, and the shares of bootstrap samples of the test images.
 
+    A fingerprint that does not respond more to its own model's images than to the background has no share in any.
+
     Parameters
     ----------
     background, fake : sequence of G arrays (G, N_j)
@@ -64,8 +66,6 @@ def evidence(
     owners : (N,) int or None
         Where the background is images of the models: whose each is. Neither i's own nor j's own are then among those
         that the AUC tells j's from.
-
-    A fingerprint that does not respond more to its own model's images than to the background has no share in any.
     """
     rng, size = np.random.default_rng(seed), len(names)
     gaps, areas, low = np.empty((draws + 1, size, size)), np.empty((size, size)), np.zeros((size, size))
