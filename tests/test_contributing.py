@@ -6,17 +6,24 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import papermill
 import pytest
+from PIL import Image
 
 from difcore.files import PROJECT_DIR
+from difcore.fingerprints.detector import Detector
+from difcore.fingerprints.fitting import FitOptions
+from difcore.images.scenes import scene
 
 LINES = 20  # of an example, at most
+CROP = 48  # px
 
 
 def blocks(document: str, section: str, language: str) -> list[str]:
@@ -62,6 +69,33 @@ def test_a_method() -> None:
     rough = rng.integers(108, 148, (4, 32, 32, 3), dtype=np.uint8)
     detector = names["fit_energy"](smooth, rough)  # type: ignore[operator]
     assert (detector.score(rough) > detector.threshold).all() and (detector.score(smooth) < detector.threshold).all()
+
+
+def leave_images(folder: Path, faked: bool, count: int, first: int) -> None:
+    folder.mkdir()
+    for seed in range(first, first + count):
+        pixels = scene(seed, CROP).astype(int) + faked * 6 * (np.indices((CROP, CROP)).sum(0) % 4 == 0)[..., None]
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"{seed:04}.png")
+
+
+def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands and its call of the library, on small images and with the quick method in place of DIF."""
+    for k, name in enumerate(("photos", "generated", "more_photos", "more_generated", "folder")):
+        leave_images(tmp_path / name, "generated" in name, 12, 100 * k)
+    shutil.copy(tmp_path / "more_generated" / "0300.png", tmp_path / "unknown.png")
+    detect, fit = (commands(block) for block in blocks("README.md", "On your own images", "sh"))
+    assert [line[1] for line in (*detect, *fit)] == ["detect", "fit", "evaluate", "audit"]
+    for line in (*fit, *detect):
+        quick = ["--method", "marra18", "--crop", str(CROP)] if line[1] == "fit" else []
+        run_in(tmp_path, sys.executable, "-m", "difcore.cli", *line[1:], *quick)
+    (library,) = blocks("README.md", "On your own images", "python")
+    usual = Detector.fit
+    quickly = {"method": "marra18", "options": FitOptions(crop=CROP)}
+    monkeypatch.setattr(Detector, "fit", lambda *given, **named: usual(*given, **named, **quickly))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(library, "README.md", "exec", dont_inherit=True), names)
+    assert Detector.load("mine.safetensors").name == "mine" and names["detector"].crop == CROP
 
 
 @pytest.mark.parametrize("seed", [4])
