@@ -1,6 +1,7 @@
 """Fixtures shared by the tests."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DIFCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("DIFCORE_CACHE_LIMIT", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_interrupt() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests run in the background of a script, which has it ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
