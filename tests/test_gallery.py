@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from difcore.batch.gallery import WIDTH, write_gallery
@@ -59,3 +60,27 @@ def test_every_notebook_has_a_page_with_its_figures(tmp_path: Path) -> None:
             assert picture.width == WIDTH
     assert "Not run here" in (docs / "notebooks" / f"{names[2]}.md").read_text(encoding="utf-8")
     assert broken(docs) == []
+
+
+def test_the_published_pages_show_every_figure_of_the_reference() -> None:
+    docs = PROJECT_DIR / "docs"
+    assert broken(docs) == [] and broken(PROJECT_DIR / "docs" / "notebooks") == []
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        page = (docs / "notebooks" / f"{path.stem}.md").read_text(encoding="utf-8")
+        shown = set(re.findall(r"\.\./(figures/[^)]+)\)", page))
+        assert shown == {f"figures/{path.stem}/{p.name}" for p in (docs / "figures" / path.stem).glob("*.png")
+                         if p.stem != "thumbnail"}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_site_builds(tmp_path: Path) -> None:
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    settings = load_config(str(PROJECT_DIR / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True)
+    build(settings)
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        page = (tmp_path / "site" / "notebooks" / path.stem / "index.html").read_text(encoding="utf-8")
+        assert all(name in page for name in (p.name for p in (PROJECT_DIR / "docs/figures" / path.stem).glob("*.png")
+                                             if p.stem != "thumbnail"))  # fmt: skip
+    assert (tmp_path / "site" / "search" / "search_index.json").is_file()
