@@ -18,15 +18,8 @@ from nbclient import NotebookClient
 from difcore.batch.kernels import kernel_settings
 from difcore.files import PROJECT_DIR
 from difcore.records import artefact
-from difcore.records.artefacts import (
-    Claim,
-    artefact_files,
-    check_clean,
-    claims_table,
-    git_commit,
-    plain,
-    read_record,
-)
+from difcore.records.artefacts import artefact_files, check_clean, git_commit, plain, read_record
+from difcore.records.claims import Claim, claims_table
 
 SAVE = """
 import sys

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difcore.batch.jobs import COSTS as FILE
-from difcore.batch.jobs import Batch, expected_seconds, left_of, next_job, seconds_left
+from difcore.batch.jobs import Batch, expected_seconds, left_of, seconds_left
 from difcore.batch.notebooks import Job
 from difcore.batch.run import PROJECT_DIR, discover
 
@@ -33,15 +33,6 @@ def test_time_left_is_that_of_the_fullest_slot() -> None:
     assert seconds_left([5.0], [10.0, 20.0], 1) == 35
     assert seconds_left([5.0, 1.0], [10.0, 20.0], 2) == 25  # 10 after 1; 20 after 5
     assert seconds_left([-3.0], [2.0], 1) == 2  # one that is overdue ends at once
-
-
-def test_none_begins_beside_another_that_computes_its_cells() -> None:
-    first, same, other = (
-        Job(name, "", "", {}, "", "", "")
-        for name in ("23_fig_H_cross_detection_progans", "24_fig_I_cross_correlation_FA", "27_train_progan")
-    )
-    assert next_job([same, other], [first.name]) is other and next_job([same, other], [other.name]) is same
-    assert next_job([same], [f"{first.name}--seed=1"]) is None and next_job([], []) is None
 
 
 def test_what_is_known_of_a_part_is_a_lower_bound_of_the_whole() -> None:

@@ -23,10 +23,10 @@ from difcore.experiments import lineage_tree as trees
 from difcore.experiments.cross_fits import Cross, CrossPlan, converged, cross
 from difcore.experiments.cross_scores import correlation_matrix, patterns_of
 from difcore.figures.heatmaps import MatrixPanel, matrix_panels
+from difcore.files import NeedsData
 from difcore.lineage import matrices
 from difcore.lineage.families import edge_scores
 from difcore.machine.cache import cache_folder
-from difcore.records.artefacts import NeedsData
 from difcore.residuals.denoisers import load_denoiser, save_denoiser
 from difcore.runtime import Runtime
 from difcore.stats import auc

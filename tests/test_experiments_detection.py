@@ -29,7 +29,7 @@ from difcore.experiments.pools import (
     make_pool,
     without_copies,
 )
-from difcore.files import PROJECT_DIR
+from difcore.files import PROJECT_DIR, NeedsData
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.priors import UNet
 from difcore.images import leakage
@@ -39,9 +39,8 @@ from difcore.images.folders import FolderError
 from difcore.images.leakage import LeakageError, check_disjoint, copies, trace
 from difcore.images.scenes import scene
 from difcore.paper import LTIM
-from difcore.records.artefacts import Claim, NeedsData
 from difcore.records.cells import NotEnough
-from difcore.records.claims import CellsFailed, corrected
+from difcore.records.claims import CellsFailed, Claim, corrected
 from difcore.stats import balanced_interval, mean_interval, t_estimate, wilson
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")

@@ -33,7 +33,7 @@ from difcore.experiments.train_generators import (
 )
 from difcore.images.scenes import rendered, scene, scenes
 from difcore.machine.devices import to_batch
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.widgets.controls import amplified, generator_explorer
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -20,7 +20,7 @@ from tiny import random_dncnn
 
 from difcore.batch.run import Places, Selection, run_batch
 from difcore.files import PROJECT_DIR
-from difcore.records.artefacts import VERDICTS
+from difcore.records.claims import VERDICTS
 from difcore.residuals.denoisers import save_denoiser
 
 NOTEBOOKS = PROJECT_DIR / "notebooks"

@@ -54,8 +54,7 @@ from difcore.images.folders import FolderError
 from difcore.images.scenes import scene
 from difcore.machine.devices import to_batch
 from difcore.paper import GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
-from difcore.records.artefacts import Claim
-from difcore.records.claims import corrected
+from difcore.records.claims import Claim, corrected
 from difcore.residuals.bias import border_profile
 from difcore.residuals.denoiser_training import TrainingPlan, psnr
 from difcore.residuals.denoisers import LIMIT, Denoiser, limited, load_denoiser

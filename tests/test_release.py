@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from difcore.files import NeedsData
 from difcore.images import sources
 from difcore.images.sources import FetchError, Source, fetch, fetch_release, locate, release_in, release_registry
-from difcore.records.artefacts import NeedsData
 
 CONTENT = {"checks/sd14/chk_0.pt": b"weights" * 500, "data/sd14/0_real/a.png": b"real", "dncnn/clean_real.npy": b"bias"}
 FILES = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from difcore.batch.report import build_report, duration, format_column, format_number, format_value, table_html
+from difcore.batch.report import build_report, duration, format_column, format_number, format_value, table_text
 from difcore.files import atomic_json
 from difcore.records import Claim, artefact
 
@@ -166,9 +166,9 @@ def test_every_address_is_a_file_beside_the_page_or_an_anchor_in_it(tmp_path: Pa
 
 def test_a_table_without_rows_and_one_with_gaps(tmp_path: Path) -> None:
     pd.DataFrame({"a": []}).to_csv(tmp_path / "empty.csv", index=False)
-    assert table_html(tmp_path / "empty.csv")["rows"] == []
+    assert table_text(tmp_path / "empty.csv")["rows"] == []
     pd.DataFrame({"a": [1.5, None], "b": ["x", None], "c": [True, False]}).to_csv(tmp_path / "gaps.csv", index=False)
-    table = table_html(tmp_path / "gaps.csv")
+    table = table_text(tmp_path / "gaps.csv")
     assert table["columns"] == [("a", True), ("b", False), ("c", False)]
     assert [[cell for cell, _ in row] for row in table["rows"]] == [["1.500", "x", "True"], ["–", "–", "False"]]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from difcore.records.artefacts import Claim, claims_table
+from difcore.records.claims import Claim, claims_table
 from difcore.records.tables import decimals, show_table, with_intervals
 
 

@@ -6,19 +6,25 @@ the outputs.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from difcore.batch.notebooks import heading
-from difcore.batch.report import TEMPLATES, VERDICT_SYMBOLS, duration, format_column, format_value, recorded
+from difcore.batch.report import (
+    TEMPLATES,
+    VERDICT_SYMBOLS,
+    duration,
+    format_value,
+    recorded,
+    recorded_claims,
+    table_text,
+)
 from difcore.files import atomic_text, atomic_write
 from difcore.records.artefacts import read_record
 
@@ -57,7 +63,7 @@ def write_gallery(outputs: Path, notebooks: Path, docs: Path) -> Path:
     """
     pages = [page_of(path, outputs) for path in sorted(notebooks.glob("*.ipynb"))]
     environment = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"duration": duration, "value": format_value, "cell": cell, "table": table_rows}
+    environment.filters |= {"duration": duration, "value": format_value, "cell": cell, "table": table_text}
     shutil.rmtree(docs / "figures", ignore_errors=True)
     for old in (docs / "notebooks").glob("*.md"):
         old.unlink()
@@ -66,7 +72,7 @@ def write_gallery(outputs: Path, notebooks: Path, docs: Path) -> Path:
             save_small(figure, docs / "figures" / page.name / f"{figure.stem}.png", WIDTH)
             if not k:
                 save_small(figure, docs / "figures" / page.name / "thumbnail.png", THUMBNAIL)
-        text = environment.get_template("page.md").render(page=page, symbols=VERDICT_SYMBOLS, rows=TABLE_ROWS)
+        text = environment.get_template("page.md").render(page=page, symbols=VERDICT_SYMBOLS, most=TABLE_ROWS)
         atomic_text(docs / "notebooks" / f"{page.name}.md", text)
     return atomic_text(docs / "gallery.md", environment.get_template("gallery.md").render(pages=pages))
 
@@ -76,10 +82,8 @@ def page_of(notebook: Path, outputs: Path) -> Page:
     homes = (folder / notebook.stem for folder in (outputs, outputs.parent / "reference"))
     home = next((home for home in homes if read_record(home)), outputs / notebook.stem)
     record = read_record(home)
-    claims = home / "claims.json"
-    found = json.loads(claims.read_text(encoding="utf-8")) if record and claims.is_file() else []
     figures, tables = recorded(home, record, "figures", ".png"), recorded(home, record, "tables", ".csv")
-    return Page(notebook.stem, *heading(notebook), record, figures, tables, found)
+    return Page(notebook.stem, *heading(notebook), record, figures, tables, recorded_claims(home, record))
 
 
 def save_small(figure: Path, path: Path, width: int) -> Path:
@@ -91,17 +95,6 @@ def save_small(figure: Path, path: Path, width: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     palette = small.quantize(COLOURS, dither=Image.Dither.NONE)
     return atomic_write(path, lambda temporary: palette.save(temporary, format="PNG", optimize=True))
-
-
-def table_rows(path: Path) -> dict[str, Any]:
-    """The first rows of a CSV file as text: columns, rows, and how many there are."""
-    try:
-        table = pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame()
-    head = table.head(TABLE_ROWS)
-    rows = list(zip(*(format_column(head[column]) for column in head.columns), strict=True))
-    return {"columns": list(map(str, head.columns)), "rows": rows, "count": len(table)}
 
 
 def cell(text: object) -> str:

@@ -28,8 +28,7 @@ from difcore.batch.report import SYMBOLS, build_report, duration
 from difcore.files import PROJECT_DIR, atomic_json
 from difcore.records.artefacts import git_commit, plain
 
-# Of one run of the demo: seconds, of which only the ratios are used, and whose cells a notebook finds done afterwards.
-COSTS = PROJECT_DIR / "params" / "seconds.csv"
+COSTS = PROJECT_DIR / "params" / "seconds.csv"  # of one run of the demo; only their ratios are used
 POLL_SECONDS = 0.2
 DONE = "done"
 
@@ -105,10 +104,9 @@ def run_jobs(todo: Sequence[Job], batch: Batch, display: Progress) -> None:
         display.console.print(f"{len(todo)} notebooks to run{left_of(waiting, running, known, batch)}", highlight=False)
     try:
         while (waiting or running) and not batch.signals:
-            changed = False
-            while len(running) < batch.slots and (job := next_job(waiting, running)):
-                waiting.remove(job)
-                changed = True
+            changed = bool(waiting) and len(running) < batch.slots
+            while waiting and len(running) < batch.slots:
+                job = waiting.pop(0)
                 running[job.name] = start(job, batch, expected_seconds([job.name], known)[job.name], display)
             time.sleep(POLL_SECONDS)
             for name, one in list(running.items()):
@@ -173,27 +171,20 @@ def finish(name: str, returncode: int, batch: Batch) -> dict[str, Any]:
     return state
 
 
-def next_job(waiting: Sequence[Job], running: Collection[str]) -> Job | None:
-    """The first that waits, but none whose cells another is just computing: it would compute them as well."""
-    after = costs().get("after", {})
-    busy = set(map(notebook_of, running))
-    return next((job for job in waiting if after.get(notebook_of(job.name)) not in busy), None)
-
-
 def notebook_of(run: str) -> str:
     """The notebook of a run: its name without the values of a sweep."""
     return run.partition("--")[0]
 
 
 @cache
-def costs() -> dict[str, dict[str, Any]]:
-    """``COSTS`` by column and notebook; empty without the file."""
-    return pd.read_csv(COSTS, index_col="notebook").to_dict() if COSTS.is_file() else {}
+def costs() -> dict[str, float]:
+    """``COSTS`` by notebook; empty without the file."""
+    return pd.read_csv(COSTS, index_col="notebook")["seconds"].to_dict() if COSTS.is_file() else {}
 
 
 def expected_seconds(runs: Iterable[str], known: Mapping[str, float]) -> dict[str, float | None]:
     """What each run is expected to take, s: what it took before, else its cost at the pace of those known, or None."""
-    cost = costs().get("seconds", {})
+    cost = costs()
     costed = [(cost[notebook_of(run)], seconds) for run, seconds in known.items() if notebook_of(run) in cost]
     pace = sum(seconds for _, seconds in costed) / sum(one for one, _ in costed) if costed else None
     guess = {run: pace * cost[notebook_of(run)] for run in runs if pace and notebook_of(run) in cost}

@@ -14,7 +14,8 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from PIL import Image
 
 from difcore.files import atomic_text
-from difcore.records.artefacts import PNG_DPI, TUNED, read_record
+from difcore.records.artefacts import PNG_DPI, read_record
+from difcore.records.claims import TUNED
 
 TABLE_ROWS = 25
 FIGURE_SCALE = 1.35  # page size over print size
@@ -56,15 +57,14 @@ def notebook_section(folder: Path, entry: Mapping[str, Any], profile: str) -> di
 
     home = folder / entry["name"]
     record = read_record(home) if entry["status"] != "running" else {}  # its files come and go
-    claims_file = home / "claims.json"
     return {
         **entry,
         "record": record,
         "label": record.get("data") or ("demo" if profile.startswith("demo") else ""),
         "claim_html": markdown2html(entry["claim"]),
         "figures": [{"key": path.stem, **figure_size(path)} for path in recorded(home, record, "figures", ".png")],
-        "tables": [{"key": path.stem, **table_html(path)} for path in recorded(home, record, "tables", ".csv")],
-        "claims": json.loads(claims_file.read_text(encoding="utf-8")) if record and claims_file.is_file() else [],
+        "tables": [{"key": path.stem, **table_text(path)} for path in recorded(home, record, "tables", ".csv")],
+        "claims": recorded_claims(home, record),
         "links": [name for name in ("executed.html", "executed.ipynb", "run.json") if (home / name).is_file()],
     }
 
@@ -75,6 +75,12 @@ def recorded(home: Path, record: Mapping[str, Any], kind: str, suffix: str) -> l
     return [path for path in paths if path.is_file()]
 
 
+def recorded_claims(home: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The claims beside a record, none without one."""
+    path = home / "claims.json"
+    return json.loads(path.read_text(encoding="utf-8")) if record and path.is_file() else []
+
+
 def figure_size(path: Path) -> dict[str, int]:
     """Width and height in CSS px at which a figure's 8 pt lettering suits the page's text."""
     with Image.open(path) as image:
@@ -82,20 +88,20 @@ def figure_size(path: Path) -> dict[str, int]:
         return {"width": round(image.width * scale), "height": round(image.height * scale)}
 
 
-def table_html(path: Path) -> dict[str, Any]:
-    """The first rows of a CSV file as an HTML table, and how many rows and columns the file has."""
+def table_text(path: Path, rows: int = TABLE_ROWS) -> dict[str, Any]:
+    """The first rows of a CSV file as text, each cell with whether it is a number; how many rows the file has."""
     try:
         table = pd.read_csv(path)
     except pd.errors.EmptyDataError:  # not even columns
         table = pd.DataFrame()
-    head = table.head(TABLE_ROWS)
+    head = table.head(rows)
     columns = {column: format_column(head[column]) for column in head.columns}
     numeric = [is_numeric_dtype(head[column]) and not is_bool_dtype(head[column]) for column in head.columns]
-    rows = zip(*columns.values(), strict=True)
+    cells = zip(*columns.values(), strict=True)
     names = ["" if str(column).startswith("Unnamed:") else str(column) for column in head.columns]
     return {
         "columns": list(zip(names, numeric, strict=True)),
-        "rows": [list(zip(r, numeric, strict=True)) for r in rows],
+        "rows": [list(zip(row, numeric, strict=True)) for row in cells],
         "row_count": len(table),
     }
 

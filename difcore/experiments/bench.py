@@ -174,8 +174,6 @@ def open_bench(family: str, setup: Setup = Setup()) -> Bench:
         raise NeedsData("needs `--data-root DIR` with <generator>/{0_real,1_fake}")
     names = tuple(name for name in given if name not in DISPLAY) or demo_names(family)
     found, absent = demo_sources(names, setup.size, setup.pool, setup.test)
-    if not found:
-        raise NeedsData(f"needs the weights of a demo generator: {'; '.join(absent.values())}")
     return replace(bench, sources=found, absent=absent, tuned="" if family == "gan" else RECIPE_TUNED)
 
 
@@ -227,8 +225,7 @@ def run_table(bench: Bench, rows: Sequence[Mapping[str, Any]], title: str) -> pd
     for column, named in (("method", methods.LABELS), ("prior", PRIOR_LABELS)):
         table[column] = table[column].map(lambda name, named=named: named.get(name, name))
     table["filter"] = table["filter"].map(filter_label)
-    missing = pd.DataFrame([{"generator": name, "status": reason} for name, reason in bench.absent.items()])
-    table = pd.concat([table, missing], ignore_index=True) if len(missing) else table
+    table = with_absent(table, bench)
     counts = table.columns.intersection(["n_train", "seed", "n_real", "n_fake"])
     return table.astype(dict.fromkeys(counts, "Int64"))  # whole numbers also beside rows without a result
 
@@ -237,6 +234,12 @@ def run_bench(bench: Bench, work: Any, cells: Sequence[Cell], title: str) -> pd.
     """``run_cells`` on the bench's images; CellsFailed or NeedsData if no cell has a result."""
     jobs, progress = bench.runtime.workers, bench.progress
     return check_results(run_cells(work, cells, bench.load, n_jobs=jobs, progress=progress, title=title))
+
+
+def with_absent(table: pd.DataFrame, bench: Bench) -> pd.DataFrame:
+    """The table with a row at its end for each generator that is not there, its status the reason."""
+    missing = pd.DataFrame([{"generator": name, "status": reason} for name, reason in bench.absent.items()])
+    return pd.concat([table, missing], ignore_index=True) if len(missing) else table
 
 
 def sizes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.stats import SURE, Estimate, auc_estimate
 
 Value = str | float | None

@@ -25,7 +25,7 @@ from difcore.lineage.matrices import (
     parts,
     rank_correlation,
 )
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.stats import SURE, Estimate, jackknife, t_estimate, two_sided
 from difcore.widgets import matrix_explorer
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from difcore import paper
-from difcore.experiments.bench import Bench
+from difcore.experiments.bench import Bench, with_absent
 from difcore.experiments.cross_scores import CrossScores, patterns_of
 from difcore.experiments.pools import FAMILIES, Sets, demo_names, demo_sources, divide, folder_sources
 from difcore.files import LockedError, NeedsData, atomic_write, derived_seed, only_writer, sha256_bytes
@@ -101,8 +101,6 @@ def open_cross(plan: CrossPlan) -> Bench:
         raise NeedsData(f"needs `--data-root DIR` with {names} as <generator>/{{0_real,1_fake}}")
     names_there = [name for name in plan.generators if name.startswith("demo-")] or demo_names(plan.family)
     found, absent = demo_sources(names_there, plan.size, plan.n_train, plan.test)
-    if not found:
-        raise NeedsData(f"needs the weights of a demo generator: {'; '.join(absent.values())}")
     return Bench(found, absent, tuned=TUNED, **shared).in_mode(plan.mode)
 
 
@@ -201,9 +199,7 @@ def fit_all(bench: Bench, n_train: int, seed: int) -> pd.DataFrame:
                     waiting.remove(k)
                     bar.update()
         bar.close()
-    table = run(cells, n_jobs=bench.runtime.workers, progress=bench.progress, title="fingerprints")
-    missing = pd.DataFrame([{"generator": name, "status": reason} for name, reason in bench.absent.items()])
-    return pd.concat([table, missing], ignore_index=True) if len(missing) else table
+    return with_absent(run(cells, n_jobs=bench.runtime.workers, progress=bench.progress, title="fingerprints"), bench)
 
 
 @dataclass(frozen=True)

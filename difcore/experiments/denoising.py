@@ -19,7 +19,7 @@ from difcore.images.decoding import ImageError
 from difcore.images.folders import list_images
 from difcore.images.scenes import scene
 from difcore.paper import WITH_IMAGES
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.residuals.denoiser_training import TrainingPlan, export_snapshot, psnr, train_dncnn
 from difcore.residuals.denoisers import SHIPPED, Denoiser, load_denoiser
 

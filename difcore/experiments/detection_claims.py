@@ -26,9 +26,8 @@ from difcore.paper import (
     TABLE_C_U1_LOSS,
     label,
 )
-from difcore.records.artefacts import Claim
 from difcore.records.cells import OK
-from difcore.records.claims import over_cells
+from difcore.records.claims import Claim, over_cells
 from difcore.stats import Estimate, page_trend, sum_estimate, two_sided
 
 HIGH_PASS, DNCNN = "Gaussian high-pass", "DnCNN"

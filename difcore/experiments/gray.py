@@ -14,7 +14,7 @@ from difcore.experiments.claiming import judge
 from difcore.fingerprints.correlation import grid_share
 from difcore.fingerprints.priors import IN_CHANNELS, build_prior
 from difcore.machine.devices import built, channels_last, normal_on, true_float32
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.runtime import Runtime
 
 GRAY = 0.5

@@ -34,7 +34,7 @@ from difcore.lineage.families import (
     first_ancestors,
 )
 from difcore.paper import VARIANTS, WITH_IMAGES
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.residuals.denoisers import LIMIT, load_denoiser
 from difcore.stats import share_estimate
 

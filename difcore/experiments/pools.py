@@ -21,7 +21,7 @@ import joblib
 import numpy as np
 
 from difcore.demo import generators
-from difcore.files import atomic_write, sha256_bytes, sha256_file
+from difcore.files import NeedsData, atomic_write, sha256_bytes, sha256_file
 from difcore.fingerprints.fitting import draw
 from difcore.images.crops import Skipped, read_crop, sha256_pixels, through_jpeg
 from difcore.images.decoding import ImageError
@@ -267,7 +267,10 @@ def demo_sets(name: str, style: str, size: int, train: int, test: int, jpeg: int
 
 
 def demo_sources(names: Sequence[str], size: int, train: int, test: int) -> tuple[dict[str, Source], dict[str, str]]:
-    """Demo generators by name, and why the others are absent; the reals are scenes of ``generators.real_style``."""
+    """Demo generators by name, and why the others are absent; the reals are scenes of ``generators.real_style``.
+
+    NeedsData if there are none.
+    """
     found, absent = {}, {}
     for name in names:
         try:
@@ -279,4 +282,6 @@ def demo_sources(names: Sequence[str], size: int, train: int, test: int) -> tupl
         versions = [scene_version(used, size) for used in (style, source) if used]
         digest = sha256_bytes(f"{name} {weights} {versions} {size} {train} {test}".encode())
         found[name] = Source(name, digest, partial(demo_sets, name, style, size, train, test))
+    if not found:
+        raise NeedsData(f"needs the weights of a demo generator: {'; '.join(absent.values())}")
     return found, absent

@@ -37,7 +37,7 @@ from difcore.fingerprints.detector import Detector
 from difcore.images.folders import list_images
 from difcore.machine.devices import as_tensor
 from difcore.paper import DISPLAY, GAN, GENERATORS, README_ACCURACY, WITH_IMAGES
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.residuals.denoisers import LIMIT, Denoiser, limited
 from difcore.residuals.sets import residuals_of
 from difcore.stats import SURE, Detection, as_row, balanced_estimate, detection, holm, sum_estimate, t_estimate

@@ -13,7 +13,7 @@ from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, fit_dif, fit_marra18
 from difcore.images.scenes import rendered
 from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.residuals.denoisers import Denoiser
 from difcore.residuals.sets import residuals_of
 from difcore.runtime import Runtime

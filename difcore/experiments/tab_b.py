@@ -12,7 +12,7 @@ from torch import nn
 from difcore.experiments.claiming import judge
 from difcore.fingerprints.priors import IN_CHANNELS, PRIORS, UNet, build_prior, parameter_count
 from difcore.paper import TABLE_B, Block
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 
 COLUMNS = ("part", "c_in", "c_out", "f_act")
 

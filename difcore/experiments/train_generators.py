@@ -33,7 +33,7 @@ from difcore.demo.training import train
 from difcore.experiments.claiming import judge
 from difcore.files import atomic_write, sha256_bytes, sha256_file
 from difcore.images.scenes import rendered
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.runtime import Runtime
 from difcore.stats import mean_interval
 

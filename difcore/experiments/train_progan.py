@@ -30,7 +30,7 @@ from difcore.files import NeedsData, sha256_bytes, sha256_file
 from difcore.images.crops import Skipped, read_crop, skip_report
 from difcore.images.decoding import ImageError
 from difcore.images.folders import is_image, list_images
-from difcore.records.artefacts import Claim
+from difcore.records.claims import Claim
 from difcore.stats import page_trend, two_sided
 
 SCENES = 384  # that each shipped ProGAN was trained on

@@ -534,11 +534,15 @@ def filter_for(
     name = name or filter_name(detectors)
     hashes = {d.metadata.get("denoiser_sha256") for d in detectors}
     limits = dict.fromkeys([LIMIT, None, *(d.metadata.get("limit") for d in detectors)])
-    found = [load_denoiser(name, device, bool(bfloat16), limit) for limit in limits]
-    same, twins = ([f for f in found if digest(f) in hashes] for digest in (lambda f: f.hash, lambda f: f.twin))
-    if not same and twins and bfloat16 is None:
+    found: list[Denoiser] = []
+    for limit in limits:
+        found.append(load_denoiser(name, device, bool(bfloat16), limit))
+        if found[-1].hash in hashes:
+            return found[-1]
+    twins = [f for f in found if f.twin in hashes]
+    if twins and bfloat16 is None:
         return load_denoiser(name, device, True, twins[0].limit)
-    return [*same, *twins, *found][0]
+    return [*twins, *found][0]
 
 
 def filter_name(detectors: Sequence[Detector]) -> str:

@@ -22,12 +22,7 @@ from PIL import features
 
 import difcore
 from difcore.files import PROJECT_DIR, atomic_json, atomic_text, atomic_write, read_json, shown
-from difcore.files import NeedsData as NeedsData
-from difcore.records.claims import TUNED as TUNED
-from difcore.records.claims import VERDICTS as VERDICTS
-from difcore.records.claims import CellsFailed, corrected, failure_of, qualified
-from difcore.records.claims import Claim as Claim
-from difcore.records.claims import claims_table as claims_table
+from difcore.records.claims import CellsFailed, Claim, claims_table, corrected, failure_of, qualified
 from difcore.records.tables import show_table
 
 if TYPE_CHECKING:  # imported where they are used: the batch, which reads records, does without torch
