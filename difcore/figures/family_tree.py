@@ -58,8 +58,10 @@ def family_tree(
         nx.draw_networkx_edge_labels(graph, places, {pair: note}, ax=axes, font_color=GREY, font_size=6, rotate=False,
                                      bbox=white)  # fmt: skip
     missing = [pair for pair in true or () if not {pair, pair[::-1]} & set(pairs) and set(pair) <= set(names)]
-    nx.draw_networkx_edges(graph, places, missing, style=":", edge_color=FAKE, connectionstyle="arc3,rad=0.25",
-                           arrowsize=9, **room)  # fmt: skip
+    for parent, child in missing:
+        far = max(1.0, abs(places[parent][0] - places[child][0]))  # columns: a wide arc would leave the figure
+        nx.draw_networkx_edges(graph, places, [(parent, child)], style=":", edge_color=FAKE, arrowsize=9,
+                               connectionstyle=f"arc3,rad={0.25 / far}", **room)  # fmt: skip
     box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": GREY, "linewidth": 0.7}
     labels = {name: paper.label(name.removeprefix("demo-")) for name in names}
     nx.draw_networkx_labels(graph, places, labels, ax=axes, font_size=7, bbox=box)
