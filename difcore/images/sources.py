@@ -167,7 +167,8 @@ def fetch(
     """
     target = needed_folder("real") if folder is None else Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(AT_A_TIME) as pool, TemporaryDirectory(prefix=".fetching-", dir=target) as scratch, quiet():
+    # The threads end before the folder that they write to goes: else its removal fails, and hides why the fetch did.
+    with TemporaryDirectory(prefix=".fetching-", dir=target) as scratch, ThreadPoolExecutor(AT_A_TIME) as pool, quiet():
         there = list(pool.map(lambda source: source.is_in(target), sources))
         todo = [source for source, right in zip(sources, there, strict=True) if not right]
         if mirror and (missing := [source.file for source in todo if not source.copies(mirror)]):
