@@ -270,7 +270,7 @@ def test_few_images_reach_the_filter_at_a_time(monkeypatch: pytest.MonkeyPatch) 
         return x
 
     monkeypatch.setitem(residuals.PIXELS_PER_CALL, "cpu", 4 * 16 * 16)
-    residuals_of(noise_images(10, 16), Denoiser("record", record, None, "abc", pad=0), 16, cache=False)
+    residuals_of(noise_images(10, 16), Denoiser("record", record, None, "abc"), 16, cache=False)
     assert batches == [4, 4, 2]
 
 

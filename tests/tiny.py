@@ -96,4 +96,4 @@ class CountingFilter:
 def counting_denoiser(name: str = "counting", factor: float = 0.5) -> tuple[Denoiser, CountingFilter]:
     """A denoiser without bias and padding, and the filter that counts for it."""
     count = CountingFilter(factor)
-    return Denoiser(name, count, None, sha256_bytes(name.encode()), pad=0), count
+    return Denoiser(name, count, None, sha256_bytes(name.encode())), count

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def conv_relu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def conv_relu(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1) -> Tensor:
     """relu(conv3x3(x)), in one pass over memory where oneDNN offers it (CPU), in two elsewhere."""
     if x.device.type == "cpu" and has_fused_convolution(x.dtype):  # as torch.compile fuses it: a tenth faster
-        return fused_convolution(x, weight, bias)
-    return F.conv2d(x, weight, bias, padding=1).relu_()
+        return fused_convolution(x, weight, bias, padding)
+    return F.conv2d(x, weight, bias, padding=padding).relu_()
 
 
 @cache
@@ -27,6 +27,7 @@ def has_fused_convolution(dtype: torch.dtype) -> bool:
         return False
 
 
-def fused_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def fused_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1) -> Tensor:
     """relu(conv3x3(x)) by oneDNN."""
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, [1, 1], [1, 1], [1, 1], 1, "relu", [], "")
+    edges, ones = [padding, padding], [1, 1]
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, edges, ones, ones, 1, "relu", [], "")

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from difcore.files import sha256_bytes, sha256_file
+
+PARSING = Lock()  # before Python 3.11.8 and 3.12.2, two threads in ast.parse may fail: "recursion depth mismatch"
 
 
 def code_digest(work: Callable[..., Any]) -> str:
@@ -30,8 +33,10 @@ def code_digest(work: Callable[..., Any]) -> str:
 
 def imported(path: Path) -> list[Path]:
     """Files of the difcore modules that a Python file imports, anywhere in it."""
+    with PARSING:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

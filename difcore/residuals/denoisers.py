@@ -74,14 +74,16 @@ class DnCNN(nn.Module):
 class FoldedDnCNN:
     """A trained DnCNN made fast for inference: batch-norm folded into the convolutions, channels-last, fused ReLU.
 
-    Computes what ``DnCNN.eval()`` does, up to rounding. Maps (B, 3, H, W) in [0, 1] to the noise estimate.
+    Computes what ``DnCNN.eval()`` does, up to rounding: maps (B, 3, H, W) in [0, 1] to the noise estimate, same shape.
+    ``pad`` px of zeros are added on each side first and cut off at the end (supplement, A.2); what only they need is
+    not computed: the last convolutions are "valid" ones.
     """
 
-    def __init__(self, model: DnCNN, device: str = "cpu", bfloat16: bool = False) -> None:
+    def __init__(self, model: DnCNN, device: str = "cpu", bfloat16: bool = False, pad: int = PAD) -> None:
         layers = [*model.first, *model.middle, model.last]
         if device == "cpu":
             keep_freed_memory()
-        self.bfloat16 = bfloat16
+        self.bfloat16, self.pad = bfloat16, pad
         self.layers: list[tuple[Tensor, Tensor | None]] = []
         for layer, follower in zip(layers, [*layers[1:], nn.Identity()], strict=True):
             if not isinstance(layer, nn.Conv2d):
@@ -98,7 +100,8 @@ class FoldedDnCNN:
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
-        h = (x - 0.5).contiguous(memory_format=torch.channels_last)
+        height, width = x.shape[2:]
+        h = (F.pad(x, (self.pad,) * 4) - 0.5).contiguous(memory_format=torch.channels_last)
         last = len(self.layers) - 1
         for k, (weight, bias) in enumerate(self.layers):
             if self.bfloat16 and 0 < k < last:  # the layers that touch pixels keep float32, as in training
@@ -106,8 +109,10 @@ class FoldedDnCNN:
                 bias = None if bias is None else bias.bfloat16()
             elif self.bfloat16:
                 h = h.float()
-            h = conv_relu(h, weight, bias) if k < last else F.conv2d(h, weight, bias, padding=1)
-        return h * NOISE_UNIT
+            padding = int(last - k >= self.pad)
+            h = conv_relu(h, weight, bias, padding) if k < last else F.conv2d(h, weight, bias, padding=padding)
+        cut = (h.shape[2] - height) // 2  # nothing, unless there are fewer layers than ``pad``
+        return h[:, :, cut : cut + height, cut : cut + width] * NOISE_UNIT
 
 
 def gaussian_high_pass(x: Tensor, sigma: float = 1.0) -> Tensor:
@@ -138,8 +143,6 @@ class Denoiser:
         SHA-256 of what determines the residuals; part of the cache's key.
     metadata : mapping
         Data, steps, seed, PSNR of the training.
-    pad : int
-        px of zeros added before the filter and cut after it.
     limit : float or None
         Residuals are held within so many root mean squares of their image (``correlation.limited``). None: left as
         they are, as in the paper.
@@ -152,7 +155,6 @@ class Denoiser:
     bias: Tensor | None
     hash: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    pad: int = PAD
     device: str = "cpu"
     limit: float | None = None
     twin: str = ""
@@ -167,10 +169,9 @@ class Denoiser:
         """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"expected images of shape (B, 3, H, W), got {tuple(x.shape)}")
-        p, (height, width) = self.pad, x.shape[2:]
         with true_float32(self.device):
-            out = self.filter(F.pad(x.to(self.device), (p,) * 4))[:, :, p : p + height, p : p + width]
-        out = out if self.bias is None else out - bias_for_size(self.bias, height, width)
+            out = self.filter(x.to(self.device))
+        out = out if self.bias is None else out - bias_for_size(self.bias, *x.shape[2:])
         return out if self.limit is None else limited(out, self.limit)
 
 
@@ -222,7 +223,7 @@ def load_denoiser(
     held = b"" if limit is None else f"limit {limit}".encode()
     if name == "highpass":
         digest = sha256_bytes(b"highpass-sigma-1.0", held)
-        return Denoiser("highpass", gaussian_high_pass, None, digest, pad=0, device=device, limit=limit)
+        return Denoiser("highpass", gaussian_high_pass, None, digest, device=device, limit=limit)
     base = str(name).removesuffix(SUFFIX)
     path = SHIPPED.get(base, Path(base))
     model, bias, metadata = read_dncnn(path)
