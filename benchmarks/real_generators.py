@@ -11,7 +11,8 @@ as JPEG q95, whose 8x8 blocks then lie alike in all images.
 
 Tables: ``published``: the authors' fingerprints, their centres untouched, on every generator (if the release is found);
 ``cross``: each fit on each generator's images; ``control``: DIF fitted to permuted labels. Each row is a balanced
-accuracy with Newcombe's interval and an AUC with its own, n, seed.
+accuracy with Newcombe's interval and an AUC with its own, n, seed. Fits are kept in OUT_DIR/fits: a run that is killed,
+or several at once for some seeds each, lose none, and a last run puts the tables together.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,11 @@ import numpy as np
 import pandas as pd
 
 from difcore.experiments.published import published_fingerprints
-from difcore.files import NeedsData, derived_seed
+from difcore.files import NeedsData, derived_seed, sha256_bytes
 from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, fit_marra18, fit_restarted
 from difcore.images.sources import locate
+from difcore.machine.source_digest import code_digest
 from difcore.records import artefact
 from difcore.residuals.denoisers import LIMIT
 from difcore.residuals.sets import ResidualSet, residuals_of
@@ -80,6 +82,13 @@ def fit(method: str, real: np.ndarray, fake: np.ndarray, plan: DifPlan, name: st
     return fit_marra18(real, fake, name, clean=method == "Marra18-ZM")
 
 
+def kept(path: Path, make: Callable[[], Detector]) -> Detector:
+    """The fingerprint of a file, fitted first unless it is there."""
+    if not path.is_file():
+        make().save(path)
+    return Detector.load(path)
+
+
 def tested(print_: Detector, reals: Mapping[str, np.ndarray], fakes: Mapping[str, np.ndarray]) -> list[dict]:
     """A row for each set of generated images and each source of reals."""
     rho_real = {source: print_.rho(values).numpy() for source, values in reals.items()}
@@ -107,6 +116,7 @@ def main() -> None:
     parser.add_argument("--no-limit", action="store_true", help="residuals as the filter gives them, as in the paper")
     parser.add_argument("--no-control", action="store_true", help="no fit of permuted labels")
     options = parser.parse_args()
+    code = code_digest(fit_restarted)
     started, limit = time.perf_counter(), None if options.no_limit else LIMIT
     asked = {key: value for key, value in vars(options).items() if key not in ("data_root", "out")}
     given = {"output_dir": options.out, "seed": options.seeds[0], "device": "auto", "limit": limit}
@@ -138,14 +148,22 @@ def main() -> None:
                 fakes = {other: s.values if other != name else s.values[rest] for other, s in sets.items()}
                 plan = DifPlan(options.steps, seed=seed, bfloat16=runtime.bfloat16)
                 facts = {"fitted_on": name, "encoding": encoding, "n_train": len(train), "seed": seed}
+
+                def file(method: str, *parts: object) -> Path:
+                    key = sha256_bytes(repr((denoiser.hash, code, method, *parts)).encode())[:16]
+                    return options.out / "fits" / f"{key}.safetensors"
+
+                used = (name, encoding, len(train), plan)
                 for method in options.methods:
-                    for row in tested(fit(method, real, fake, plan, name), reals, fakes):
+                    print_ = kept(file(method, *used), partial(fit, method, real, fake, plan, name))
+                    for row in tested(print_, reals, fakes):
                         keep("cross", method=method, **facts, **row)
                 if not options.no_control and "DIF" in options.methods and seed == options.seeds[0]:
                     mixed = rng.permutation(2 * len(train))
                     both = np.concatenate([real, fake])[mixed]
-                    permuted = fit("DIF", both[: len(train)], both[len(train) :], replace(plan, seed=seed + 1), name)
-                    for row in tested(permuted, reals, {name: fakes[name]}):
+                    other = replace(plan, seed=seed + 1)
+                    make = partial(fit, "DIF", both[: len(train)], both[len(train) :], other, name)
+                    for row in tested(kept(file("permuted", *used), make), reals, {name: fakes[name]}):
                         keep("control", method="DIF, labels permuted", **facts, **row)
         record.seconds = time.perf_counter() - started
         record.save(
