@@ -5,62 +5,28 @@
 DATA_ROOT holds photos/train (JPEG files) and the authors' release as dif_official/. No image of photos/test, nor of
 the release, is looked at: those are what the null is tested on. Three kinds of photographs are made of the files:
 
-- "jpeg": as they are; the 8 x 8 blocks lie where they lie;
-- "lossless": every second, made smaller to a short side of 272 px (Lanczos) and not encoded again; those under 340 px
-  are left out;
-- "demosaiced": the others, as small, through ``scenes.bayer_camera``, which leaves the lattice of period 2 of a
-  camera's own pixels.
+(``difcore.images.kinds``): "jpeg", as they are; "lossless", every second; "demosaiced", the others.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
 from difcore.experiments.published import published_fingerprints
 from difcore.files import DATA_DIR, atomic_text
 from difcore.fingerprints.correlation import ncc
 from difcore.fingerprints.detector import FOREIGN_DENOISER
-from difcore.images.crops import centre_crop, decode
 from difcore.images.folders import list_images
-from difcore.images.scenes import bayer_camera
+from difcore.images.kinds import demosaiced, lossless
 from difcore.images.sources import locate
 from difcore.residuals.denoisers import LIMIT, load_denoiser
 from difcore.residuals.sets import residuals_of
 
-CROP, SHORT, SMALLEST = 256, 272, 340  # px
-
-
-def smaller(files: list[Path]) -> Iterator[np.ndarray]:
-    """Each photograph at a short side of ``SHORT`` px, whole; those under ``SMALLEST`` are left out."""
-    for path in files:
-        image = Image.fromarray(decode(path))
-        if min(image.size) >= SMALLEST:
-            scale = SHORT / min(image.size)
-            width, height = (max(SHORT, round(side * scale)) for side in image.size)
-            yield np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
-
-
-def lossless(files: list[Path]) -> np.ndarray:
-    """Centres of the smaller photographs."""
-    return np.stack([centre_crop(image, CROP) for image in smaller(files)])
-
-
-def demosaiced(files: list[Path]) -> np.ndarray:
-    """Crops of the smaller photographs seen by a camera, at a random phase of its mosaic."""
-    crops = []
-    for k, image in enumerate(smaller(files)):
-        rng = np.random.default_rng(k)
-        seen = bayer_camera(centre_crop(image, CROP + 2).astype(np.float32) / 255, rng)
-        y, x = rng.integers(2, size=2)
-        crops.append(seen[y : y + CROP, x : x + CROP])
-    return np.stack(crops)
+CROP = 256  # px
 
 
 def main() -> None:
