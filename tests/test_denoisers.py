@@ -16,11 +16,13 @@ from tiny import random_denoiser, random_dncnn
 from torch import Tensor
 
 from difcore.fingerprints.detector import Detector
+from difcore.fingerprints.fitting import fit_pattern
 from difcore.residuals import denoisers
 from difcore.residuals.bias import BORDER, bias_for_size, border_profile
 from difcore.residuals.denoisers import (
     LIMIT,
     PAD,
+    REFERENCES,
     SHIPPED,
     Denoiser,
     DnCNN,
@@ -215,6 +217,43 @@ def test_the_high_pass_needs_no_file() -> None:
     assert (denoiser.name, denoiser.bias) == ("highpass", None)
     x = images()
     assert torch.equal(denoiser(x), gaussian_high_pass(x))
+
+
+PLAIN = ("highpass:.5", "highpass:1", "highpass:3", *REFERENCES)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_filters_without_weights_find_planted_noise(name: str) -> None:
+    """Noise of 5/255 on a smooth image is in the residual; nothing of a constant one is, and images stay apart."""
+    denoiser = load_denoiser(name)
+    y, x = torch.meshgrid(*(torch.arange(48.0),) * 2, indexing="ij")
+    smooth = (0.5 + 0.3 * torch.sin(x / 15) * torch.cos(y / 12)).expand(2, 3, 48, 48)
+    noise = 5 / 255 * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(3))
+    found = denoiser(smooth + noise)
+    assert found.shape == smooth.shape and found.dtype == torch.float32
+    assert float(torch.corrcoef(torch.stack([found.ravel(), noise.ravel()]))[0, 1]) > 0.8
+    assert float(denoiser(torch.full((1, 3, 48, 48), 0.3)).abs().max()) < 1e-6
+    torch.testing.assert_close(denoiser((smooth + noise)[1:]), found[1:])
+    assert denoiser.bias is None
+
+
+def test_filters_without_weights_are_told_apart_by_hash_and_restored_by_name(tmp_path: Path) -> None:
+    found = [load_denoiser(name, limit=limit) for name in (*PLAIN, "highpass") for limit in (None, LIMIT)]
+    assert len({d.hash[:16] for d in found}) == len(found) - 2  # "highpass" is "highpass:1"
+    real, fake = images(6, seed=1), images(6, seed=2) + 0.1 * torch.randn(3, 32, 32)
+    for denoiser in found:
+        made = fit_pattern("marra18", denoiser(real).numpy(), denoiser(fake).numpy(), denoiser)
+        read = Detector.load(made.save(tmp_path / "f.safetensors")).filter()
+        assert (read.name, read.hash, read.limit) == (denoiser.name, denoiser.hash, denoiser.limit)
+
+
+@pytest.mark.parametrize("name", ["wavelets", "highpass:", "highpass:a", "wavelet:mean"])
+def test_unknown_filters_are_refused_with_the_names(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match="photos-long, scenes, highpass, highpass:SIGMA, wavelet, tv, nlm"):
+        load_denoiser(name)
+    for sigma in (0.4, 4, 0):
+        with pytest.raises(ValueError, match=rf"0.5 to 3.0 px, not {sigma}"):
+            load_denoiser(f"highpass:{sigma}")
 
 
 def test_a_file_gives_back_the_network(tmp_path: Path) -> None:

@@ -88,14 +88,14 @@ def open_bank(paths: Sequence[Path], of: Using) -> tuple[list[Path], Bank]:
 def checked_denoiser(name: str) -> str:
     """The name, if it is of a shipped denoiser whose weights are there, or of a file."""
     from difcore.residuals.bias import SUFFIX
-    from difcore.residuals.denoisers import SHIPPED
+    from difcore.residuals.denoisers import NAMES, SHIPPED, has_name
 
-    known, base = [*SHIPPED, "highpass"], name.removesuffix(SUFFIX)
+    base = name.removesuffix(SUFFIX)
     if base in SHIPPED and not SHIPPED[base].is_file():
         path = SHIPPED[base]
         raise ValueError(f"the weights of denoiser {base!r} are missing ({path}); choose another by --denoiser")
-    if base not in known and not Path(base).is_file():
-        raise ValueError(f"unknown denoiser {name!r}: choose {', '.join(known)}, or give the file of one")
+    if not has_name(name) and not Path(base).is_file():
+        raise ValueError(f"unknown denoiser {name!r}: choose {', '.join(NAMES)}, or give the file of one")
     return name
 
 

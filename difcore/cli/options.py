@@ -22,7 +22,7 @@ Device = Annotated[str, Option(help="auto (a GPU where there is one), cpu, cuda,
 Precision = Annotated[
     str, Option(help="auto (bfloat16 where a probe finds it faster), float32 or bfloat16; of filter and networks.")
 ]
-FILTERS = "Residual filter: photos, photos-long, scenes, highpass, or the file of one."
+FILTERS = "Residual filter: photos, photos-long, scenes, highpass[:SIGMA], wavelet, tv, nlm, or the file of one."
 GRID = "full: whole grids (params/grids/full.yml); else run once per value of a notebook's parameter."
 
 

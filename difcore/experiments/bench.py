@@ -30,7 +30,7 @@ from difcore.paper import DISPLAY
 from difcore.records.artefacts import versions
 from difcore.records.cells import Cell, Dependence, run_cells
 from difcore.records.claims import check_results
-from difcore.residuals.denoisers import Denoiser, load_denoiser
+from difcore.residuals.denoisers import REFERENCES, Denoiser, load_denoiser
 from difcore.runtime import Runtime
 from difcore.stats import as_row, detection
 
@@ -270,5 +270,7 @@ def table_cells(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
 
 
 def filter_label(name: str) -> str:
-    """How tables call a residual filter: "Gaussian high-pass", or "DnCNN" with its weights' name."""
-    return "Gaussian high-pass" if name == "highpass" else f"DnCNN ({Path(name).stem})" if name else ""
+    """How tables call a residual filter: "Gaussian high-pass", "wavelet", or "DnCNN" with its weights' name."""
+    if name.startswith("highpass"):
+        return "Gaussian high-pass" + (f", sigma {name.partition(':')[2]} px" if ":" in name else "")
+    return name if name in REFERENCES else f"DnCNN ({Path(name).stem})" if name else ""

@@ -34,8 +34,7 @@ from difcore.fingerprints.verdicts import (
 from difcore.images.crops import Skipped, read_crop
 from difcore.images.decoding import ImageError
 from difcore.images.sources import locate, release_registry
-from difcore.residuals.bias import SUFFIX
-from difcore.residuals.denoisers import DEFAULT_DENOISER, LIMIT, SHIPPED, Denoiser, load_denoiser
+from difcore.residuals.denoisers import DEFAULT_DENOISER, LIMIT, Denoiser, has_name, load_denoiser
 from difcore.residuals.sets import ResidualSet, Source, residuals_of
 from difcore.stats import Detection, detection
 
@@ -550,7 +549,7 @@ def filter_name(detectors: Sequence[Detector]) -> str:
     if detectors and all(d.foreign for d in detectors):
         return FOREIGN_DENOISER
     recorded = str(detectors[0].metadata.get("denoiser")) if detectors else ""
-    return recorded if recorded.removesuffix(SUFFIX) in (*SHIPPED, "highpass") else DEFAULT_DENOISER
+    return recorded if has_name(recorded) else DEFAULT_DENOISER
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difcore.fingerprints.dif import DifPlan
 from difcore.paper import MARGIN, TRAIN_IMAGES_OF_CLASS
 from difcore.residuals.bias import SUFFIX
-from difcore.residuals.denoisers import LIMIT
+from difcore.residuals.denoisers import LIMIT, weightless
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Preset:
     n_train: int | None
 
     def filter(self, name: str) -> str:
-        """A residual filter's name in this mode; the high-pass has no bias."""
-        return f"{name}{SUFFIX}" if self.mean and name != "highpass" and not name.endswith(SUFFIX) else name
+        """A residual filter's name in this mode; one without weights has no bias."""
+        return f"{name}{SUFFIX}" if self.mean and not weightless(name) and not name.endswith(SUFFIX) else name
 
     def held(self, limit: float | None) -> float | None:
         """The limit in this mode of residuals that would have ``limit``."""

@@ -1,13 +1,17 @@
-"""Residual filters f_D: DnCNN-S and the Gaussian high-pass, their weights and their bias F_DnCNN."""
+"""Residual filters f_D: DnCNN-S with its weights and its bias F_DnCNN, the Gaussian high-pass, known denoisers."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -27,6 +31,15 @@ SHIPPED = {
     "scenes": DATA_DIR / "dncnn_scenes.safetensors",
 }
 DEFAULT_DENOISER = "photos"
+HIGHPASS = re.compile(r"highpass(?::(\d*\.?\d+))?")
+SIGMAS = 0.5, 3.0  # px, of the high-pass
+# scikit-image's denoisers by name: its function, and the settings for noise as strong as DnCNN's.
+REFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
+    "wavelet": ("denoise_wavelet", {"sigma": NOISE_UNIT, "wavelet": "db4", "method": "BayesShrink"}),
+    "tv": ("denoise_tv_chambolle", {"weight": NOISE_UNIT}),
+    "nlm": ("denoise_nl_means", {"sigma": NOISE_UNIT, "h": 0.8 * NOISE_UNIT, "patch_size": 5, "patch_distance": 6}),
+}
+NAMES = (*SHIPPED, "highpass", "highpass:SIGMA", *REFERENCES)
 LIMIT = (
     0.4  # of residuals, in root mean squares of their image: notebook 03's table "limits", benchmarks/real_generators
 )
@@ -129,6 +142,34 @@ def gaussian_high_pass(x: Tensor, sigma: float = 1.0) -> Tensor:
     return x - blurred
 
 
+def denoised_by(x: Tensor, function: str, settings: Mapping[str, Any]) -> Tensor:
+    """X - D(X) for D a function of scikit-image's ``restoration``, image by image."""
+    from skimage import restoration
+
+    denoise = partial(getattr(restoration, function), channel_axis=0, **settings)
+    smooth = [np.asarray(denoise(image), np.float32) for image in x.cpu().numpy()]
+    return x - torch.from_numpy(np.stack(smooth)).to(x.device)
+
+
+def weightless(name: str) -> tuple[Callable[[Tensor], Tensor], str] | None:
+    """The filter of a name that needs no file, and what determines its residuals; None for any other name."""
+    if found := HIGHPASS.fullmatch(name):
+        sigma = float(found[1] or 1)
+        if not SIGMAS[0] <= sigma <= SIGMAS[1]:
+            raise ValueError(f"the high-pass takes a sigma of {SIGMAS[0]} to {SIGMAS[1]} px, not {found[1]}")
+        return partial(gaussian_high_pass, sigma=sigma), f"highpass-sigma-{sigma}"
+    if name not in REFERENCES:
+        return None
+    function, settings = REFERENCES[name]
+    facts = json.dumps([function, settings, version("scikit-image"), version("PyWavelets")])
+    return partial(denoised_by, function=function, settings=settings), facts
+
+
+def has_name(name: str) -> bool:
+    """Whether ``load_denoiser`` knows it by name; else it has to be a file's."""
+    return name.removesuffix(SUFFIX) in SHIPPED or weightless(name) is not None
+
+
 @dataclass(frozen=True)
 class Denoiser:
     """A residual filter with its bias: calling it gives R = f_D(X) - F_D (supplement, equation 1).
@@ -192,7 +233,7 @@ def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no denoiser weights at {path}")
+        raise FileNotFoundError(f"no denoiser weights at {path}; by name there are {', '.join(NAMES)}")
     try:
         tensors, metadata = read_safetensors(path)
         bias = tensors.pop("bias").float()
@@ -207,7 +248,11 @@ def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
 def load_denoiser(
     name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False, limit: float | None = None
 ) -> Denoiser:
-    """The denoiser shipped under a name (``SHIPPED``), the ``"highpass"``, or the one stored in a file.
+    """The denoiser of a name (``NAMES``), or the one stored in a file.
+
+    "photos", "photos-long" and "scenes" are shipped DnCNNs. "highpass" is the Gaussian one with sigma = 1 px,
+    "highpass:0.5" to "highpass:3" with another; "wavelet" (BayesShrink: Chang et al. 2000), "tv" (Chambolle 2004) and
+    "nlm" (Buades et al. 2005) are scikit-image's, at DnCNN's noise. These have no bias.
 
     ``device`` and ``bfloat16``, which runs the 15 middle layers in bfloat16, come from ``difcore.runtime.resolve``.
     Residuals differ by rounding, so they are cached apart. ``limit`` (``LIMIT`` for people's own images and for
@@ -218,12 +263,12 @@ def load_denoiser(
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, or it is no denoiser.
+        If there is no such name or file, or it is no denoiser.
     """
     held = b"" if limit is None else f"limit {limit}".encode()
-    if name == "highpass":
-        digest = sha256_bytes(b"highpass-sigma-1.0", held)
-        return Denoiser("highpass", gaussian_high_pass, None, digest, device=device, limit=limit)
+    if plain := weightless(str(name)):
+        filter_, facts = plain
+        return Denoiser(str(name), filter_, None, sha256_bytes(facts.encode(), held), device=device, limit=limit)
     base = str(name).removesuffix(SUFFIX)
     path = SHIPPED.get(base, Path(base))
     model, bias, metadata = read_dncnn(path)
@@ -238,8 +283,8 @@ def load_denoiser(
         sha256_bytes(*content, b"bfloat16" if rounded else b"", held) for rounded in (bfloat16, not bfloat16)
     )
     label = (base if base in SHIPPED else path.stem) + str(name)[len(base) :]
-    filter_ = FoldedDnCNN(model, device, bfloat16)
-    return Denoiser(label, filter_, bias.to(device), digest, metadata, device=device, limit=limit, twin=twin)
+    folded = FoldedDnCNN(model, device, bfloat16)
+    return Denoiser(label, folded, bias.to(device), digest, metadata, device=device, limit=limit, twin=twin)
 
 
 def limited(x: Tensor, limit: float) -> Tensor:
