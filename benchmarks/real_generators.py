@@ -1,8 +1,8 @@
 """Fingerprints on real generators: fitted on some images of one, tested on the rest, on every other's, on new reals.
 
-    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--filter photos-long] [--n-train 64] [--steps 250]
-        [--seeds 0 1 2] [--methods DIF Marra18 Marra18-ZM] [--generators sd14 ldm ...] [--fitted-as native jpeg]
-        [--tested-as native jpeg] [--precision auto] [--no-limit] [--no-control]
+    python benchmarks/real_generators.py DATA_ROOT OUT_DIR [--filter photos-long highpass:.5 ...] [--n-train 64]
+        [--steps 250] [--seeds 0 1 2] [--methods DIF Marra18 Marra18-ZM] [--generators sd14 ldm ...]
+        [--fitted-as native jpeg] [--tested-as native jpeg] [--precision auto] [--no-limit] [--no-control]
 
 DATA_ROOT holds photos/{train,test}, cbsd68 and folders of generated images; sources.csv there names each image's
 origin. Reals of a fit come from photos/train, those of its null are the rest of photos/train, as they are, made smaller
@@ -46,7 +46,7 @@ from difcore.images.kinds import SMALLEST, demosaiced, lossless
 from difcore.images.sources import locate
 from difcore.machine.source_digest import code_digest
 from difcore.records import artefact
-from difcore.residuals.denoisers import LIMIT
+from difcore.residuals.denoisers import LIMIT, Denoiser
 from difcore.residuals.sets import ResidualSet, residuals_of
 from difcore.stats import as_row, detection
 
@@ -136,35 +136,9 @@ def marked(folder: Path, crop: int = 256) -> np.ndarray:
     return np.stack([write_mark(read_crop(p, crop), MESSAGES["StableDiffusionV1"]) for p in list_images(folder)])
 
 
-def main() -> None:
-    """Write the tables with their run.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--filter", default="photos-long")
-    parser.add_argument("--n-train", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--generators", nargs="+", default=GENERATORS)
-    parser.add_argument("--fitted-as", nargs="+", choices=list(JPEG), default=["native"])
-    parser.add_argument("--tested-as", nargs="+", choices=list(JPEG), default=list(JPEG))
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--no-limit", action="store_true", help="residuals as the filter gives them, as in the paper")
-    parser.add_argument("--no-control", action="store_true", help="no fit of permuted labels")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, keep: Callable[..., None]) -> None:
+    """All rows of one residual filter, each given to ``keep`` with the name of its table."""
     code = code_digest(fit_restarted)
-    started, limit = time.perf_counter(), None if options.no_limit else LIMIT
-    asked = {key: value for key, value in vars(options).items() if key not in ("data_root", "out")}
-    given = {"output_dir": options.out, "seed": options.seeds[0], "device": "auto", "limit": limit}
-    record = artefact("real_generators", asked | given)
-    runtime, denoiser = record.runtime, record.filter(options.filter, limit)
-    tables: dict[str, list[dict]] = {"published": [], "cross": [], "control": []}
-
-    def keep(table: str, **facts: object) -> None:
-        tables[table].append(facts)
-        print({k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}, flush=True)
-
     root: Path = options.data_root
     files = list_images(root / "photos/train")
     photographs = {DEMOSAICED: demosaiced(files[1::2]), "lossless photographs": lossless(files[::2])}
@@ -197,7 +171,7 @@ def main() -> None:
         train, rest = divide(group[name], options.n_train, rng)
         chosen = np.sort(rng.permutation(len(photos[encoding]))[: options.n_train])
         real, fake = photos[encoding].values[chosen], sets[encoding][name].values[train]
-        plan = DifPlan(options.steps, seed=seed, bfloat16=runtime.bfloat16)
+        plan = DifPlan(options.steps, seed=seed, bfloat16=bfloat16)
         used = (name, encoding, len(train), plan)
 
         def file(method: str, *parts: object) -> Path:
@@ -224,6 +198,37 @@ def main() -> None:
                 facts = {"method": method, "fitted_on": name, "fitted_as": encoding, "tested_as": tested_as}
                 for row in tested(print_, null_of(rho), reals[tested_as], own):
                     keep("control" if method == "permuted" else "cross", **facts, n_train=len(train), seed=seed, **row)
+
+
+def main() -> None:
+    """Write the tables with their run.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_root", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--filter", nargs="+", default=["photos-long"])
+    parser.add_argument("--n-train", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--generators", nargs="+", default=GENERATORS)
+    parser.add_argument("--fitted-as", nargs="+", choices=list(JPEG), default=["native"])
+    parser.add_argument("--tested-as", nargs="+", choices=list(JPEG), default=list(JPEG))
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--no-limit", action="store_true", help="residuals as the filter gives them, as in the paper")
+    parser.add_argument("--no-control", action="store_true", help="no fit of permuted labels")
+    options = parser.parse_args()
+    started, limit = time.perf_counter(), None if options.no_limit else LIMIT
+    asked = {key: value for key, value in vars(options).items() if key not in ("data_root", "out")}
+    given = {"output_dir": options.out, "seed": options.seeds[0], "device": "auto", "limit": limit}
+    record = artefact("real_generators", asked | given)
+    tables: dict[str, list[dict]] = {"published": [], "cross": [], "control": []}
+
+    def keep(table: str, **facts: object) -> None:
+        tables[table].append(facts)
+        print({k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}, flush=True)
+
+    for name in options.filter:
+        measure(options, record.filter(name, limit), record.runtime.bfloat16, partial(keep, filter=name))
     record.seconds = time.perf_counter() - started
     record.save(
         "see the tables",
