@@ -34,7 +34,18 @@ from difcore.machine.cache import cache_folder
 from difcore.residuals.denoisers import LIMIT, SHIPPED, DnCNN, load_denoiser, save_denoiser
 
 CROP = 32
-COMMANDS = ("fit", "evaluate", "detect", "cross-detect", "audit", "fetch", "import-official", "run")
+COMMANDS = (
+    "fit",
+    "evaluate",
+    "detect",
+    "cross-detect",
+    "audit",
+    "fetch",
+    "import-official",
+    "run",
+    "doctor",
+    "selftest",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from difcore import __version__
-from difcore.cli import commands, upkeep
+from difcore.cli import commands, health, upkeep
 from difcore.files import NeedsData, shown
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
@@ -83,7 +83,7 @@ app = typer.Typer(
 )
 for command in (
     commands.fit, commands.evaluate, commands.detect, commands.cross_detect, upkeep.audit, upkeep.fetch,
-    upkeep.import_official, upkeep.run,
+    upkeep.import_official, upkeep.run, health.doctor, health.selftest,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(upkeep.cache_app, name="cache")
