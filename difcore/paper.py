@@ -75,13 +75,7 @@ CLAIMS = {
 
 
 def contradictions(*names: str) -> pd.DataFrame:
-    """Where the sources contradict each other or themselves: those named, or all; columns what, where.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name.
-    """
+    """Where the sources contradict each other or themselves: those named, or all; columns what, where."""
     known = pd.read_csv(DATA_DIR / "paper_contradictions.csv", index_col="name")
     return known.loc[list(names) or known.index].reset_index(drop=True)
 

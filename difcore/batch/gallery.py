@@ -47,20 +47,7 @@ class Page:
 
 
 def write_gallery(outputs: Path, notebooks: Path, docs: Path) -> Path:
-    """Write <docs>/gallery.md, <docs>/notebooks/<name>.md and their pictures, all anew.
-
-    Parameters
-    ----------
-    outputs : path
-        Of a batch, <outputs>/<name>/run.json; what is not in it is looked for in the folder ``reference`` beside it.
-    notebooks : path
-        Folder of the notebooks; each has a page, also one that was not run.
-
-    Returns
-    -------
-    Path
-        Of gallery.md.
-    """
+    """Write <docs>/gallery.md, <docs>/notebooks/<name>.md and their pictures, all anew."""
     pages = [page_of(path, outputs) for path in sorted(notebooks.glob("*.ipynb"))]
     environment = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"duration": duration, "value": format_value, "cell": cell, "table": table_text}

@@ -195,28 +195,6 @@ def run_batch(
     A notebook whose sources, parameters, code, weights and data are those of its last good run is left as it is. One
     that fails, or lacks data (``NeedsData``), does not stop the others. The report is written anew after each. A batch
     that is stopped (SIGINT, SIGTERM, SIGHUP) says in it what was not run; stopped or killed, it resumes where it was.
-
-    Parameters
-    ----------
-    jobs : int
-        Notebooks at a time; each gets its share of the cores.
-    force : bool
-        Run unchanged notebooks too.
-    wait : bool
-        Wait while another batch writes to the same folder.
-    progress : bool
-        Print progress (stderr) and the summary table (stdout); False prints nothing.
-
-    Returns
-    -------
-    int
-        0; 1 if a notebook failed; 128 + the signal's number if the batch was stopped.
-
-    Raises
-    ------
-    ValueError
-        Before anything runs. BatchError: for an unknown profile, notebook or parameter. LockedError: if another batch
-        writes to the same folder. Also for outputs/reference with uncommitted changes.
     """
     if jobs < 1:
         raise BatchError(f"jobs must be at least 1, not {jobs}")

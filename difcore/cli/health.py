@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-import time
 from importlib.metadata import distributions, requires
 
 import typer
@@ -72,20 +71,16 @@ def versions() -> str:
 
 
 def processor() -> str:
-    """Its name, cores and threads; the device and the precision that "auto" takes, and what a probe says of them."""
+    """Its name, cores and threads; the device and the precision that "auto" takes, and a probe's timing of them."""
     from difcore.machine.devices import processor_name
     from difcore.runtime import filter_layers, resolve, timed
 
-    started = time.perf_counter()
-    found = resolve()
-    probed, work = time.perf_counter() - started, filter_layers(found.device)
-    layers = min(timed(work, False, found.device) for _ in range(4))
+    found, cores = resolve(), f"{processor_name()}, {os.cpu_count()} cores"
+    work = filter_layers(found.device)
+    layers = 1000 * min(timed(work, False, found.device) for _ in range(4))
     ratio = f", bfloat16 {found.ratio:.2f} times as fast" if found.ratio else ""
-    return (
-        f"{processor_name()}, {os.cpu_count()} cores, {found.threads} threads; device {found.device} "
-        f"({found.processor}); {found.precision} ({found.method}, {probed:.1f} s): three layers of the filter take "
-        f"{1000 * layers:.1f} ms in float32{ratio}"
-    )
+    told = f"{found.precision} ({found.method}; three layers of the filter in {layers:.1f} ms in float32{ratio})"
+    return f"{cores}, {found.threads} threads; device {found.device} ({found.processor}), {told}"
 
 
 def room() -> str:
@@ -103,14 +98,14 @@ def room() -> str:
 
 
 def kernel() -> str:
-    """Jupyter's, of notebooks; LookupError if its program is not there."""
+    """The program of Jupyter's; LookupError if it is not there."""
     from jupyter_client.kernelspec import KernelSpecManager
 
     program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     program = sys.executable if re.fullmatch(r"python[\d.]*", program) else program  # as jupyter_client takes it
     if shutil.which(program) is None:
         raise LookupError(f"python3 is to start {program}, which is not there")
-    return f"python3: {program}"
+    return program
 
 
 def weights() -> str:

@@ -134,13 +134,7 @@ class LatentDecoder(nn.Module):
 def child_of(
     child: ChildPlan, parent: tuple[GeneratorPlan, State], donor: tuple[GeneratorPlan, State] | None = None
 ) -> tuple[GeneratorPlan, State]:
-    """Plan and first weights of a child: the parent's, with the donor's last block if there is a donor.
-
-    Raises
-    ------
-    ValueError
-        If the donor's last block does not fit behind the parent's features.
-    """
+    """Plan and first weights of a child: the parent's, with the donor's last block if there is a donor."""
     plan, state = parent
     plan = replace(plan, steps=child.steps, learning_rate=child.learning_rate, seed=child.seed, style=child.style)
     if donor is None:

@@ -193,11 +193,6 @@ def latents(seeds: Sequence[Sequence[int]], channels: int, height: int, width: i
     """Inputs of a generator that starts from noise: z (B, channels, H/16, W/16) and noise (B, 1, H, W), both N(0, 1).
 
     Image k is determined by ``seeds[k]`` and the size alone.
-
-    Raises
-    ------
-    ValueError
-        If a side is not a multiple of 16.
     """
     if height % SCALE or width % SCALE:
         raise ValueError(f"GAN images have sides that are multiples of {SCALE} px, not {height} x {width}")

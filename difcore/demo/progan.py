@@ -51,13 +51,7 @@ class ProGanPlan:
 
 
 def doublings(plan: ProGanPlan) -> int:
-    """Number of doublings from 4 px to the plan's size.
-
-    Raises
-    ------
-    ValueError
-        If the size is not 4 times a power of two, 8 at least.
-    """
+    """Number of doublings from 4 px to the plan's size."""
     count = round(math.log2(plan.size / 4)) if plan.size >= 8 else 0
     if not count or plan.size != 4 << count:
         raise ValueError(f"a ProGAN's images have 8, 16, 32, ... px a side, not {plan.size}")

@@ -72,21 +72,6 @@ def variants(
     """Fig. E's models: does a parent's fingerprint find the images of the children that were fine-tuned from it?
 
     Each parent's is tested on the other parents' images, too: a fingerprint that finds any model's shows no kinship.
-
-    Parameters
-    ----------
-    parents : mapping of child to parent
-        As ``variant_parents`` gives it.
-
-    Returns
-    -------
-    DataFrame
-        As ``run_table``, with the column ``fitted_on``: the generator whose images the detector was fitted to.
-
-    Raises
-    ------
-    CellsFailed, NeedsData
-        If no cell has a result, or there is no pair.
     """
     if not parents:
         asked = ", ".join(f"{child} from {parent}" for child, parent in known_variants(bench).items())
@@ -274,20 +259,7 @@ def bars(
     paper: Mapping[str, Mapping[str, float]] | None = None,
     value: str = "accuracy",
 ) -> pd.DataFrame:
-    """Means over the generators for ``figures.grouped_bars``, with the lowest and the highest generator.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of one encoding.
-    paper : mapping of group to mapping of series to percent
-        An entry of ``series`` is looked up as far as its bracket: "DnCNN (photos)" as "DnCNN".
-
-    Returns
-    -------
-    DataFrame
-        ``group``, ``series``, ``value``, low, high (fractions), paper (percent).
-    """
+    """Means over the generators for ``figures.grouped_bars``, with the lowest and the highest generator."""
     each = table[table["status"] == OK].groupby([group, series, "generator"], sort=False)[value].mean()
     found = each.groupby(level=[0, 1], sort=False).agg(["mean", "min", "max"]).reset_index()
     found = found.rename(columns={"mean": value, "min": "low", "max": "high"})

@@ -32,24 +32,6 @@ def gray_image(
 
     Minimises mean (g_theta(z + noise) - 1/2)^2 with AdamW, z ~ U(0, 0.1) fixed, noise ~ N(0, 0.03^2) fresh. Defaults
     are the official values.
-
-    Parameters
-    ----------
-    size : int
-        Side in px, a multiple of 16 from 32 on.
-    kept : sequence of int
-        Steps whose output is kept; those beyond ``steps`` are left out.
-
-    Returns
-    -------
-    table : step, loss, grid_period_2, grid_period_4, ..., grid_period_16, seed
-        ``grid_period_p``: share of the mean-free output's energy at the frequencies of a grid of period p px.
-    outputs : dict of step to float32 (3, size, size)
-
-    Raises
-    ------
-    ValueError
-        For a size that is no multiple of 16 or below 32, or if no step of the training is kept.
     """
     if size % 16 or size < 32:
         raise ValueError(f"the size must be a multiple of 16, at least 32, got {size}")

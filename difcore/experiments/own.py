@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 from scipy.stats import binomtest
 
@@ -25,6 +24,7 @@ from difcore.demo.generators import SHIPPED, fakes_of
 from difcore.detectors.methods import LABELS
 from difcore.experiments.bench import encoding_label
 from difcore.experiments.claiming import area_of, decide, judge_above, measured, percent
+from difcore.experiments.cross_scores import CrossScores, patterns_of
 from difcore.experiments.pools import FAKE_SEED, MIN_TEST, REAL_SEED, divide, folder_sets, kept_scenes
 from difcore.files import shown
 from difcore.fingerprints.correlation import ncc
@@ -60,25 +60,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class OwnFit:
-    """What a fit to two folders gives.
+    """What a fit to two folders gives, measured on images that were not drawn for training."""
 
-    Attributes
-    ----------
-    detector : Detector
-        Of the images as they are.
-    table : DataFrame
-        encoding, n_train, accuracy, auc, intervals, n_real, n_fake, seed: on images that were not drawn for training.
-    rho : dict of "real", "fake" to correlations of those images
-    skipped : tuple of Skipped
-    confounds : Confounds
-        What the format audit says of the two folders.
-    """
-
-    detector: Detector
-    table: pd.DataFrame
-    rho: dict[str, np.ndarray]
+    detector: Detector  # of the images as they are
+    table: pd.DataFrame  # encoding, n_train, accuracy, auc, intervals, n_real, n_fake, seed
+    rho: dict[str, np.ndarray]  # correlations of "real" and "fake"
     skipped: tuple[Skipped, ...]
-    confounds: Confounds
+    confounds: Confounds  # what the format audit says of the two folders
 
     def null_table(self, rate: float = FALSE_ALARM) -> pd.DataFrame:
         """The null, and how far above it the held-out fakes are: a row per kind of reals.
@@ -123,13 +111,6 @@ def train_your_own(
 
     The control is a fit of its own. All is computed on the denoiser's device. ``method`` is one of ``FITTED``. Without
     folders: on demo images of the generator called ``name``.
-
-    Raises
-    ------
-    FolderError, ImageError, ValueError
-        Folders without images, no usable image; an unknown method; one folder without the other.
-    NotEnough
-        If fewer than ``MIN_TEST`` images of a class would be left to test on.
     """
     if bool(real_dir) != bool(fake_dir):
         raise ValueError("give both folders, of real and of generated images, or neither for the demo")
@@ -229,22 +210,12 @@ class Demo:
 
 @dataclass(frozen=True)
 class OwnDetection:
-    """What detectors say of images.
+    """What detectors say of images, and what the evidence is drawn from."""
 
-    Attributes
-    ----------
-    table : DataFrame
-        As ``Bank.decide``, images by file name.
-    bank : Bank
-    images, residuals : dict of file name to uint8 (crop, crop, 3), float16 (3, crop, crop)
-        What the evidence is drawn from.
-    skipped : tuple of Skipped
-    """
-
-    table: pd.DataFrame
+    table: pd.DataFrame  # as ``Bank.decide``, images by file name
     bank: Bank
-    images: dict[str, np.ndarray]
-    residuals: dict[str, np.ndarray]
+    images: dict[str, np.ndarray]  # file name to uint8 (crop, crop, 3)
+    residuals: dict[str, np.ndarray]  # file name to float16 (3, crop, crop)
     skipped: tuple[Skipped, ...]
 
     def z(self, most: int = 24) -> pd.DataFrame:
@@ -283,11 +254,6 @@ def detect_your_own(
     The folder ``reals``, if there is one, takes the place of the nulls. The filter is the one called ``denoiser``, with
     the settings of the detectors; for the authors' it is the one for them. Names of the demo's files begin with what
     made them: "real_000.png", "demo-deconv2_000.png".
-
-    Raises
-    ------
-    FolderError, ImageError, ValueError
-        No images, none usable, two of one name; detectors of different sizes or of one name; one without the other.
     """
     if bool(fingerprints) != bool(images):
         raise ValueError("give fingerprints and a folder of images, or neither for the demo")
@@ -371,11 +337,6 @@ def cross_detect(
 
     Half of each class trains, unless ``options.train`` says how many. Returns the tidy table (train, test, accuracy,
     auc, intervals, n_real, n_fake, seed), the detectors by name, and what was skipped.
-
-    Raises
-    ------
-    FolderError, ImageError, ValueError
-        As ``find_generators`` and ``Detector.fit``; also if a class has no image left to test on.
     """
     check_method(method, FITTED)
     there = find_generators(root, recursive)
@@ -390,13 +351,9 @@ def cross_detect(
         raise ValueError(f"too few images: none left to test on of {', '.join(empty)}")
     found = {}
     for name in pairs:
-        real, fake = (sets[name, label].values[drawn[name, label]] for label in ("real", "fake"))
-        found[name] = fit_pattern(method, real, fake, denoiser, plan, name, progress)
-    stack = torch.stack([d.pattern for d in found.values()])
-    rho = {key: ncc(stack, images.values) for key, images in tests.items()}
-    rows = []
-    for test in pairs:
-        for k, (name, detector) in enumerate(found.items()):
-            result = detection(rho[test, "real"][k], rho[test, "fake"][k], detector.threshold)
-            rows.append({"train": name, "test": test, **as_row(result), "seed": plan.seed})
-    return pd.DataFrame(rows), found, tuple(chain(*(images.skipped for images in sets.values())))
+        own = {label: sets[name, label].values[drawn[name, label]] for label in ("real", "fake")}
+        found[name] = fit_pattern(method, own["real"], own["fake"], denoiser, plan, name, progress)
+    rho = {key: ncc(patterns_of(found), images.values) for key, images in tests.items()}
+    real, fake = ({name: rho[name, label] for name in pairs} for label in ("real", "fake"))
+    table = CrossScores(found, real, fake).pairs(plan.seed, "train", "test")
+    return table, found, tuple(chain(*(images.skipped for images in sets.values())))

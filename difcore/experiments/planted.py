@@ -82,11 +82,6 @@ def audit_with_controls(
 
     Copies are PNG files of centre crops of ``crop`` px of ``planted`` images of each class; of the folders ``most``
     images of each class are looked at.
-
-    Raises
-    ------
-    ValueError
-        If one folder is given without the other, or fewer than three images of a class are as large as the crop.
     """
     if bool(real_dir) != bool(fake_dir):
         raise ValueError("give both folders, of real and of generated images, or neither for the demo")

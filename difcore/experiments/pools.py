@@ -125,13 +125,6 @@ def divide(sets: Sets, n_train: int, seed: int, sizes: Sequence[int] = (), max_t
     A class with test images of its own is tested on those, whatever the seed. Otherwise on what is left after drawing
     the most of ``sizes``, all N_S of the grid, that still leave ``MIN_TEST``: they then meet the same test images.
     Drawing goes by the seed and the images' content, and more training images are those and others.
-
-    Raises
-    ------
-    NotEnough
-        If a class has fewer than ``n_train`` images to train on, or none to test on: ``MIN_TEST`` have to be left.
-    LeakageError
-        If a picture, or a crop of one, is in both train and test.
     """
     parts: dict[str, Pool] = {}
     for label, pool, own in (("real", sets.real, sets.test_real), ("fake", sets.fake, sets.test_fake)):

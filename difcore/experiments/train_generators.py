@@ -88,26 +88,6 @@ def train_generator(
     """Train a generator as the shipped one was, or with other ``steps`` or ``seed``; resumes.
 
     Leaves ``output_dir``/<generator>.safetensors. A child starts from the shipped weights of its parent.
-
-    Parameters
-    ----------
-    generator : str
-        Of ``DECODERS``, ``CHILDREN`` or ``GANS``.
-    scenes, size : int
-        Training scenes (0: as many as for the shipped ones) and their side in px; seeds from 20000.
-    test : int
-        Held-out scenes that a decoder's PSNR is measured on.
-    runtime : Runtime
-        Device and precision, whatever the shipped one was trained on and in.
-    **changes
-        ``steps``, ``seed``; None or no steps: the recipe's.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    FileNotFoundError
-        If a child's parent is not there.
     """
     recipes: dict[str, Any] = {**DECODERS, **CHILDREN, **GANS}
     if generator not in recipes:

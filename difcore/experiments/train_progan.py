@@ -79,13 +79,7 @@ def train_run(
 def train_shipped(
     name: str, folder: Path | str, device: str = "cpu", progress: bool = True, **changes: Any
 ) -> ProGanRun:
-    """Train one of ``PROGANS`` as it was shipped, or with ``changes`` to its plan.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
+    """Train one of ``PROGANS`` as it was shipped, or with ``changes`` to its plan."""
     if name not in PROGANS:
         raise ValueError(f"unknown ProGAN {name!r}; choose from {', '.join(PROGANS)}")
     plan = replace(PROGANS[name], **changes)
@@ -97,24 +91,7 @@ def train_shipped(
 def images_to_learn(
     data_dir: Path | str, style: str, scenes: int, size: int, output_dir: Path | str
 ) -> tuple[list[np.ndarray], str]:
-    """The images of a training, uint8 (size, size, 3) each, and what they are in words.
-
-    Parameters
-    ----------
-    data_dir : path
-        Folder of images, of which the centre crops are taken (native pixels, as in S C.4); empty for scenes.
-    style, output_dir : str, path
-        Style of the scenes, and where they are kept once rendered.
-    scenes : int
-        How many scenes, or the most that are taken from the folder, in the order of their names; 0 for all of them.
-
-    Raises
-    ------
-    FolderError
-        If the folder is none, or holds no images.
-    ValueError
-        If no image of the folder can be read or is large enough.
-    """
+    """The images of a training, uint8 (size, size, 3) each, and what they are in words."""
     if not data_dir:
         return training_scenes(output_dir, style, scenes or SCENES, size)
     images, skipped = [], []
@@ -191,13 +168,7 @@ def changes_of(images: Mapping[str, ByEpoch]) -> pd.DataFrame:
 
 
 def shipped_changes(latents: int, shown: int, seed: int = 0) -> tuple[pd.DataFrame, dict[str, ByEpoch]]:
-    """``changes_of`` the shipped runs, over ``latents``, and the images of the first ``shown`` of these.
-
-    Raises
-    ------
-    NeedsData
-        If there are no shipped ProGANs.
-    """
+    """``changes_of`` the shipped runs, over ``latents``, and the images of the first ``shown`` of these."""
     if not (runs := shipped_runs()):
         raise NeedsData("needs the shipped ProGANs: `scripts/train_progans.py` trains them")
     images = images_by_epoch(runs, max(latents, shown), CHECKPOINT_SEED + seed)

@@ -131,22 +131,12 @@ def suffix_lies(suffix: str, encoding: str) -> bool:
 
 @dataclass(frozen=True)
 class OpenImage:
-    """An image file whose header has been read, and nothing but that.
+    """An image file whose header has been read, and nothing but that."""
 
-    Attributes
-    ----------
-    encoding : str
-        A key of ``READERS``, from the content.
-    header : PIL.ImageFile.ImageFile, or tifffile.TiffPage if Pillow has no mode for its samples
-    stream : binary file
-    width, height : int
-        px, as stored.
-    """
-
-    encoding: str
-    header: Any
+    encoding: str  # a key of ``READERS``, from the content
+    header: Any  # PIL.ImageFile.ImageFile, or tifffile.TiffPage if Pillow has no mode for its samples
     stream: IO[bytes]
-    width: int
+    width: int  # px, as stored
     height: int
 
     @property
@@ -169,14 +159,7 @@ class OpenImage:
 
 @contextmanager
 def open_image(path: Path | str) -> Iterator[OpenImage]:
-    """Read an image file's header; no pixel is decoded.
-
-    Raises
-    ------
-    ImageError
-        If the file is missing, empty, no image of an encoding that is read, damaged, or has more pixels than
-        ``PIL.Image.MAX_IMAGE_PIXELS``.
-    """
+    """Read an image file's header; no pixel is decoded."""
     try:
         path = Path(path)
         if path.is_dir():
@@ -198,14 +181,7 @@ def open_image(path: Path | str) -> Iterator[OpenImage]:
 
 
 def to_rgb(image: OpenImage, crop: int | None = None) -> NDArray[np.uint8]:
-    """Decode an opened image; its centre crop (or all of it) as uint8 (h, w, 3), by the rules above.
-
-    Raises
-    ------
-    ImageError
-        If the file is damaged or truncated or its samples have no rule. A crop that does not fit is the caller's
-        mistake.
-    """
+    """Decode an opened image; its centre crop (or all of it) as uint8 (h, w, 3), by the rules above."""
     header = image.header
     if not isinstance(header, ImageFile):
         return np.array(_centre(_upright(_deep_tiff(header)), crop))

@@ -19,30 +19,15 @@ MARGIN = 8  # px rendered beyond the crop so that blur and demosaicking see no b
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """What distinguishes one family of scenes ("class of photographs") from another.
+    """What distinguishes one family of scenes ("class of photographs") from another."""
 
-    Attributes
-    ----------
-    exponent : float
-        Radii follow a density r^-exponent; 3 gives scale invariance.
-    radius : (float, float)
-        Smallest and largest radius, as fractions of the image side.
-    shapes : tuple of {"disc", "ellipse", "box"}
-    stripes, fractal : float
-        Probability that a leaf is striped; strength of its fractal texture.
-    hue : (float, float)
-        Centre and width, in turns, of the hues a scene draws its leaves from; width 1 leaves them free.
-    camera : {"bilinear", "binned"}
-        How the colours are made of the sensor's mosaic, see ``bayer_camera``.
-    """
-
-    exponent: float = 3.0
-    radius: tuple[float, float] = (0.005, 0.5)
+    exponent: float = 3.0  # radii follow a density r^-exponent; 3 gives scale invariance
+    radius: tuple[float, float] = (0.005, 0.5)  # smallest and largest, as fractions of the image side
     shapes: tuple[str, ...] = ("disc", "ellipse", "box")
-    stripes: float = 0.2
-    fractal: float = 0.14
-    hue: tuple[float, float] = (0.0, 1.0)
-    camera: str = "bilinear"
+    stripes: float = 0.2  # probability that a leaf is striped
+    fractal: float = 0.14  # strength of its fractal texture
+    hue: tuple[float, float] = (0.0, 1.0)  # centre and width, in turns, of its leaves' hues; width 1 leaves them free
+    camera: str = "bilinear"  # or "binned": how colours are made of the sensor's mosaic, see ``bayer_camera``
 
 
 STYLES: dict[str, SceneStyle] = {
@@ -201,13 +186,7 @@ def binned(image: np.ndarray, sense: Callable[[np.ndarray], np.ndarray]) -> Iter
 
 
 def scene(seed: int, size: int = 256, style: str = "mixed") -> np.ndarray:
-    """One procedural photograph, uint8 (size, size, 3), a function of its arguments alone.
-
-    Raises
-    ------
-    ValueError
-        If the style is unknown or the size is below 16.
-    """
+    """One procedural photograph, uint8 (size, size, 3), a function of its arguments alone."""
     if style not in STYLES:
         raise ValueError(f"unknown scene style {style!r}; choose from {', '.join(STYLES)}")
     if size < 16:

@@ -51,29 +51,15 @@ class FetchError(RuntimeError):
 
 @dataclass(frozen=True)
 class Source:
-    """Where one file comes from.
+    """Where one file comes from."""
 
-    Attributes
-    ----------
-    file : str
-        Its place under the target, such as "sd14/000.webp".
-    repository, commit, path : str
-        Its place on the site.
-    sha256 : str
-        Of the bytes there.
-    crop : int or None
-        Side of the centre crop that is kept, losslessly, px; None keeps the bytes as they are.
-    pixels : str
-        ``sha256_pixels`` of that crop; empty where the bytes are kept.
-    """
-
-    file: str
-    repository: str
+    file: str  # its place under the target, such as "sd14/000.webp"
+    repository: str  # its place on the site, also the next two
     commit: str
     path: str
-    sha256: str
-    crop: int | None = None
-    pixels: str = ""
+    sha256: str  # of the bytes there
+    crop: int | None = None  # side of the centre crop that is kept, losslessly, px; None keeps the bytes as they are
+    pixels: str = ""  # ``sha256_pixels`` of that crop
 
     def is_in(self, folder: Path) -> bool:
         """Whether ``folder`` has the file as it should be."""
@@ -143,28 +129,7 @@ def fetch(
     site: str = SITE,
     retries: int = 2,
 ) -> Path:
-    """Bring files into ``folder``; what is there and right is kept, so a fetch resumes.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-    folder : path, optional
-        Target; default "real" in difcore's cache.
-    mirror : path, optional
-        A local folder to take them from instead of downloading, see ``Source.copies``.
-    progress : bool
-        Show one bar over all files.
-    site, retries
-        Where from, and how often to try a file again.
-
-    Raises
-    ------
-    FetchError
-        Without network, for a file that the site or the mirror lacks, or for one that is not the registry's; it is
-        named. What was fetched before is kept.
-    CacheError
-        If the cache cannot be written.
-    """
+    """Bring files into ``folder``; what is there and right is kept, so a fetch resumes."""
     target = needed_folder("real") if folder is None else Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     # The threads end before the folder that they write to goes: else its removal fails, and hides why the fetch did.
@@ -249,11 +214,6 @@ def lay_out(folder: Path, reals: Path | None = None, test_reals: Path | None = N
     Every generator's reals are ``reals`` to train on and ``test_reals`` to test on; by default the photographs of
     photos/train and photos/test. pix2pix has its own reals, the photographs that its images stand for. Links of an
     earlier call are replaced, in these folders alone.
-
-    Raises
-    ------
-    FolderError
-        If a folder of reals does not exist or holds no image, or one under root is itself a link. Nothing was changed.
     """
     root = folder / "root"
     train = [folder / PHOTOS / "train"] if reals is None else [reals]

@@ -69,13 +69,7 @@ def git_commit(folder: Path = PROJECT_DIR) -> str:
 
 
 def check_clean(folder: Path | str, project: Path = PROJECT_DIR) -> None:
-    """Refuse to write to outputs/reference, which others quote, from anything but a clean commit.
-
-    Raises
-    ------
-    ValueError
-        If ``folder`` lies there and tracked files differ from the commit, or there is none.
-    """
+    """Refuse to write to outputs/reference, which others quote, from anything but a clean commit."""
     reference = (project / "outputs" / "reference").resolve()
     if not Path(folder).resolve().is_relative_to(reference):
         return
