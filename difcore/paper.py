@@ -81,10 +81,7 @@ def contradictions(*names: str) -> pd.DataFrame:
 
 
 def fig_h() -> pd.DataFrame:
-    """S Fig. H: cross-detection accuracy (%) of the ProGAN checkpoints, 20 x 20, train set by test set.
-
-    Both are spelled "model@epoch", in the figure's order.
-    """
+    """S Fig. H: cross-detection accuracy (%) of the ProGAN checkpoints, 20 x 20, train set by test set."""
     return pd.read_csv(DATA_DIR / "paper_fig_h.csv", index_col=0).rename_axis("train").rename_axis("test", axis=1)
 
 

@@ -62,10 +62,7 @@ def high_passed(crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
 
 
 def shared_residual(images: Sequence[NDArray[np.uint8]]) -> SharedResidual | None:
-    """Compare the residuals of images uint8 (H, W, 3) pair by pair.
-
-    Those below 64 px, and constant ones, which have none, are left out; None if fewer than three are left.
-    """
+    """Compare the residuals of images uint8 (H, W, 3) pair by pair."""
     images = [image for image in images if min(image.shape[:2]) >= 64]
     residuals = high_passed(images) if len(images) > 2 else torch.zeros(0, 3, 8, 8)
     residuals = residuals[standardise(residuals).any(1)]

@@ -140,10 +140,7 @@ def worker_environment(threads: int, data_root: Path | None) -> dict[str, str]:
 
 
 def execute(job: Job) -> dict[str, Any]:
-    """Run the notebook with papermill; its status ("ok", "skipped" or "failed"), reason and traceback.
-
-    An error in the notebook is an outcome, not raised: executed.ipynb and executed.html show it in its place.
-    """
+    """Run the notebook with papermill; its status ("ok", "skipped" or "failed"), reason and traceback."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 

@@ -27,11 +27,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def build_report(outputs_dir: Path | str, profile: str) -> Path:
-    """Write <outputs_dir>/<profile>/index.html from that folder's summary.json and what each notebook left there.
-
-    Shows per notebook its claim, figures, tables, the paper's values beside ours with the verdict, and links to the
-    executed notebook and the run's record; for a failed one its traceback.
-    """
+    """Write <outputs_dir>/<profile>/index.html from that folder's summary.json and what each notebook left there."""
     folder = Path(outputs_dir) / profile
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     sections = [notebook_section(folder, entry, profile) for entry in summary["notebooks"]]

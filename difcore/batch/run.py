@@ -66,10 +66,7 @@ def select(names: Sequence[str], only: Sequence[str]) -> list[str]:
 
 
 def load_parameters(path: Path, declared: Mapping[str, set[str]]) -> dict[str, dict[str, Any]]:
-    """Parameters per notebook from a profile's YAML file: ``common`` where declared, then the notebook's own.
-
-    BatchError for a missing file, a section that is no notebook, or a name that the notebook does not declare.
-    """
+    """Parameters per notebook from a profile's YAML file: ``common`` where declared, then the notebook's own."""
     if not path.is_file():
         profiles = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
         raise BatchError(f"no profile {path.stem!r} in {path.parent}; there are: {profiles}")

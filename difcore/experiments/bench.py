@@ -181,10 +181,7 @@ def detect(
     sets: Sets, values: Mapping[str, Any], plan: DifPlan, training: ClassifierPlan, runtime: Runtime = Runtime(),
     sizes: Sequence[int] = (), max_test: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One cell: fit ``values["method"]`` to ``n_train`` images of each class, test it on others: ``stats.as_row``.
-
-    NotEnough and LeakageError as ``divide``; ValueError if this machine cannot compute what the ``runtime`` says.
-    """
+    """One cell: fit ``values["method"]`` to ``n_train`` images of each class, test it on others: ``stats.as_row``."""
     runtime.check()
     parts = divide(sets, values["n_train"], values["seed"], sizes, max_test)
     denoiser = load_denoiser(values["filter"] or "highpass", runtime.device, runtime.bfloat16)  # classifiers ignore it

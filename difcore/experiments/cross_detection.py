@@ -276,10 +276,7 @@ def average_claims(detection: pd.DataFrame, correlation: pd.DataFrame, test: Gro
 
 
 def extracted_claims(test: GroupTest, late: GroupTest | None, average: GroupTest, data: str) -> list[Claim]:
-    """Of Fig. J: correlations of the extracted fingerprints look random: labels do not explain |rho|.
-
-    The tests are of |rho| of all F_E, of the converged ones alone (None: too few), and of the F_A for comparison.
-    """
+    """Of Fig. J: correlations of the extracted fingerprints look random: labels do not explain |rho|."""
     ours = f"|ρ| {test.within:.3f} within, {test.between:.3f} between models: p = {test.p:.2g}"
     if late:
         ours += f"; converged alone {late.within:.3f} and {late.between:.3f}: p = {late.p:.2g}"

@@ -235,10 +235,7 @@ class Cross(CrossScores):
 
 
 def cross(plan: CrossPlan) -> Cross:
-    """Fit every model of a family and correlate all fingerprints with all test images.
-
-    NeedsData if fewer than two models came to a result, CellsFailed if that is because models failed.
-    """
+    """Fit every model of a family and correlate all fingerprints with all test images."""
     bench = open_cross(plan)
     fits = fit_all(bench, plan.n_train, plan.seed)
     done = fits[fits["status"] == OK]
@@ -258,10 +255,7 @@ def cross(plan: CrossPlan) -> Cross:
 
 
 def scores_of(patterns: Tensor, fits: pd.DataFrame) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """rho of patterns (K, 3, H, W) with every model's reals and fakes of the test but those that any was fitted to.
-
-    All of it is one matrix product; a set of reals that models share is in it once.
-    """
+    """rho of patterns (K, 3, H, W) with every model's reals and fakes of the test but those that any was fitted to."""
     done = fits[fits["status"] == OK]
     trained = np.unique(np.concatenate([kept(name) for name in done["trained"]]))
     sets = {name: kept(name) for name in [*done["test_real"], *done["test_fake"]]}

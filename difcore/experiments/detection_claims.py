@@ -79,10 +79,7 @@ def filter_claims(table: pd.DataFrame, data: str) -> list[Claim]:
 
 @over_cells
 def architecture_claims(table: pd.DataFrame, borders: pd.DataFrame, data: str) -> list[Claim]:
-    """Of Tab. C: C-Net is worst, least so where boundary artefacts dominate; D-Net like U-Net; U1-Net loses there.
-
-    ``borders``, of ``boundary_table``, says which generator has how much of its pattern at the border.
-    """
+    """Of Tab. C: C-Net is worst, least so where boundary artefacts dominate; D-Net like U-Net; U1-Net loses there."""
     found = mean_of(table, "prior")
     printed = ", ".join(f"{name} {value} %" for name, value in TABLE_C_MEAN.items())
     worst = f"C-Net is the worst of the four architectures (on {data})"

@@ -108,10 +108,7 @@ class Forest:
 
 
 def grow_trees(plan: CrossPlan, families: Sequence[str], draws: int) -> Forest:
-    """The trees of those of the families "published", "decoders", "progans" whose data are there; NeedsData of none.
-
-    ``plan.generators`` are of any family; the authors' release may lie in ``plan.data_root``.
-    """
+    """The trees of those of the families "published", "decoders", "progans" whose data are there; NeedsData of none."""
     forest = Forest({}, {}, {})
     for name in families:
         try:

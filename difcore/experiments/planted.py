@@ -78,11 +78,7 @@ def audit_with_controls(
     planted: int,
     seed: int,
 ) -> Controls:
-    """Audit two folders (without any: the demo images of generator ``name``), then copies with planted confounds.
-
-    Copies are PNG files of centre crops of ``crop`` px of ``planted`` images of each class; of the folders ``most``
-    images of each class are looked at.
-    """
+    """Audit two folders (without any: the demo images of generator ``name``), then copies with planted confounds."""
     if bool(real_dir) != bool(fake_dir):
         raise ValueError("give both folders, of real and of generated images, or neither for the demo")
     if not real_dir:

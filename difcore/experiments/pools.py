@@ -96,10 +96,7 @@ def make_pool(images: Sequence[np.ndarray] | np.ndarray, names: Sequence[str], j
 
 
 def without_copies(sets: Sets) -> Sets:
-    """Each picture once: a copy or a crop of an earlier one (train before test, real before fake) is skipped.
-
-    ImageError if nothing is left of a pool.
-    """
+    """Each picture once: a copy or a crop of an earlier one (train before test, real before fake) is skipped."""
     pools = {label: pool for label in LABELS if (pool := getattr(sets, label)) is not None}
     names = [name for pool in pools.values() for name in pool.names]
     same = copies(*([x for pool in pools.values() for x in getattr(pool, key)] for key in ("hashes", "traces")))
@@ -168,11 +165,7 @@ def folder_sets(paths: Mapping[str, Sequence[Path]], crop: int, jpeg: int | None
 def folder_sources(
     root: Path | str, wanted: Sequence[str], crop: int, others: bool = True
 ) -> tuple[dict[str, Source], dict[str, str]]:
-    """Generators of ``root`` by name in the order of ``wanted``, and why the others of ``wanted`` are absent.
-
-    ``others``: take generators that no family of the paper names, too. FolderError if ``root`` is no folder, or not
-    laid out as generators with two classes each.
-    """
+    """Generators of ``root`` by name in the order of ``wanted``, and why the others of ``wanted`` are absent."""
     scanned, problems = scan_generators(root)
     there = {generator.name: generator for generator in scanned}
     extra = [name for name in sorted([*there, *problems]) if name not in (*wanted, *DISPLAY)] if others else []
@@ -244,10 +237,7 @@ def kept_scenes(seeds: Sequence[int], size: int, style: str = generators.SOURCE_
 
 
 def demo_sets(name: str, style: str, size: int, train: int, test: int, jpeg: int | None) -> Sets:
-    """``train`` and ``test`` images of each class from disjoint seeds; the reals are scenes of ``style``.
-
-    Generators of one style share them, and latents or scenes that fakes are made of.
-    """
+    """``train`` and ``test`` images of each class from disjoint seeds; the reals are scenes of ``style``."""
     pools: dict[str, Any] = {}
     for prefix, n, shift in (("", train, 0), ("test_", test, TEST_SEED)):
         reals, fakes = (range(first + shift, first + shift + n) for first in (REAL_SEED, FAKE_SEED))
@@ -260,10 +250,7 @@ def demo_sets(name: str, style: str, size: int, train: int, test: int, jpeg: int
 
 
 def demo_sources(names: Sequence[str], size: int, train: int, test: int) -> tuple[dict[str, Source], dict[str, str]]:
-    """Demo generators by name, and why the others are absent; the reals are scenes of ``generators.real_style``.
-
-    NeedsData if there are none.
-    """
+    """Demo generators by name, and why the others are absent; the reals are scenes of ``generators.real_style``."""
     found, absent = {}, {}
     for name in names:
         try:

@@ -54,10 +54,7 @@ def start_here(
     generator: str = "demo-deconv2",
     seed: int = 0,
 ) -> DemoResult:
-    """Scenes to fakes to residuals to fingerprint to verdict, offline: ``train`` and ``test`` images of each class.
-
-    They come from disjoint scene seeds; the decoder was trained on yet others.
-    """
+    """Scenes to fakes to residuals to fingerprint to verdict, offline: ``train`` and ``test`` images of each class."""
     plan = DifPlan(steps=steps, batch=min(64, 2 * train), bfloat16=runtime.bfloat16, seed=seed)
     real, fake = demo_images(train + test, size, generator, first_seed=1_000_000 * (seed + 1))
     sets = {name: residuals_of(x, denoiser, size, progress=True).values for name, x in (("real", real), ("fake", fake))}

@@ -57,10 +57,7 @@ class GeneratorRun:
 def training_scenes(
     folder: Path | str, style: str, count: int = 0, size: int = SIZE, progress: bool = True
 ) -> tuple[list[np.ndarray], str]:
-    """``count`` scenes of a style (0: as many as for the shipped), uint8 (size, size, 3) each, and what they are.
-
-    Rendered once, then read from ``folder``.
-    """
+    """``count`` scenes of a style (0: as many as for the shipped), uint8 (size, size, 3) each, and what they are."""
     count = count or SCENES.get(style, OTHER_SCENES)
     path = Path(folder) / f"scenes-{style}-{count}x{size}.npy"
     if not path.is_file():
@@ -85,10 +82,7 @@ def train_generator(
     progress: bool = True,
     **changes: int | None,
 ) -> GeneratorRun:
-    """Train a generator as the shipped one was, or with other ``steps`` or ``seed``; resumes.
-
-    Leaves ``output_dir``/<generator>.safetensors. A child starts from the shipped weights of its parent.
-    """
+    """Train a generator as the shipped one was, or with other ``steps`` or ``seed``; resumes."""
     recipes: dict[str, Any] = {**DECODERS, **CHILDREN, **GANS}
     if generator not in recipes:
         raise ValueError(f"unknown generator {generator!r}; choose from {', '.join(recipes)}")

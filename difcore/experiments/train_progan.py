@@ -57,11 +57,7 @@ def train_run(
     device: str = "cpu",
     progress: bool = True,
 ) -> ProGanRun:
-    """Train a ProGAN on images, which are ``learned`` with what they are in words; resumes.
-
-    Leaves a half-precision weights file ``folder``/<name>-eNN.safetensors for each of ``epochs``, and a folder of
-    checkpoints and sample grids for each plan and data.
-    """
+    """Train a ProGAN on images, which are ``learned`` with what they are in words; resumes."""
     images, data = learned
     facts = {"name": name, "style": plan.style, "data": data}
     facts["data_sha256"] = sha256_bytes(*(np.ascontiguousarray(image).data for image in images))
@@ -135,10 +131,7 @@ def shipped_runs() -> dict[str, dict[int, str]]:
 def images_by_epoch(
     runs: Mapping[str, Mapping[int, str | Path]], count: int, first_seed: int = SHOWN_SEED
 ) -> dict[str, ByEpoch]:
-    """What each checkpoint of each run makes of the same latents: run to epoch to uint8 (count, size, size, 3).
-
-    Runs map epochs to generators' names or weights files.
-    """
+    """What each checkpoint of each run makes of the same latents: run to epoch to uint8 (count, size, size, 3)."""
     seeds = range(first_seed, first_seed + count)
     return {
         run: {epoch: fakes_of(name, seeds, load_generator(name)[1].size) for epoch, name in sorted(names.items())}

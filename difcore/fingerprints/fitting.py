@@ -111,10 +111,7 @@ def fit_pattern(
     name: str = "",
     progress: bool = False,
 ) -> Detector:
-    """Detector of residuals (N, 3, H, W) by one of ``FITTED``, on the filter's device; without null.
-
-    A DIF fit that does not set out is begun again (``fit_restarted``). Errors: as ``fit_dif``.
-    """
+    """Detector of residuals (N, 3, H, W) by one of ``FITTED``, on the filter's device; without null."""
     if method == "dif":
         found = fit_restarted(real, fake, plan, name, denoiser.device, progress)
     else:

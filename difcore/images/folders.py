@@ -128,10 +128,7 @@ def find_generators(root: Path | str, recursive: bool = False) -> list[Generator
 
 
 def scan_generators(root: Path | str, recursive: bool = False) -> tuple[list[GeneratorFolders], dict[str, str]]:
-    """Generators under ``root``, as ``find_generators``, and by name what is wrong with those that cannot be used.
-
-    FolderError if ``root`` is no folder, is itself a generator's, or has pairs a level too deep.
-    """
+    """Generators under ``root``, as ``find_generators``, and by name what is wrong with those that cannot be used."""
     root = Path(root)
     if not root.is_dir():
         raise FolderError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}; {WANTED}")

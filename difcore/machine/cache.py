@@ -228,10 +228,7 @@ def survey() -> list[dict[str, Any]]:
 
 
 def clear(kinds: Sequence[str] = (), older_than: float = 0.0) -> list[dict[str, Any]]:
-    """Delete the files of some kinds (default: all) that were not used for ``older_than`` seconds; counts by kind.
-
-    ValueError for a kind that there is not; CacheError, and nothing deleted, if difcore did not make a kind's folder.
-    """
+    """Delete the files of some kinds (default: all) that were not used for ``older_than`` seconds; counts by kind."""
     newest, rows, old = time.time() - older_than, [], {}
     for kind in kinds or KINDS:
         old[kind] = [entry for entry in entries(cache_folder(kind)) if entry.used <= newest or not older_than]

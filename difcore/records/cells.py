@@ -70,10 +70,12 @@ def cell_key(cell: Cell, code: str) -> str:
 
 
 def compute(work: Work, data: Any, cell: Cell) -> dict[str, Any]:
-    """One cell: its record, also when it fails; but a leak is a mistake in the program, and is raised."""
+    """One cell: its record, also when it or its data fail; but a leak is a mistake in the program, and is raised."""
     started = time.perf_counter()
     record: dict[str, Any] = {"values": cell.values, "row": {}, "status": OK}
     try:
+        if isinstance(data, Exception):
+            raise data
         record["row"] = dict(work(data, cell.values))
     except LeakageError:
         raise
@@ -88,11 +90,6 @@ def compute(work: Work, data: Any, cell: Cell) -> dict[str, Any]:
 def numbered(k: int, task: Callable[[Cell], dict[str, Any]], cell: Cell) -> tuple[int, dict[str, Any]]:
     """A cell's record with its place in the table: they come as they are done."""
     return k, task(cell)
-
-
-def give_up(error: Exception, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The work of a cell whose data could not be loaded."""
-    raise error
 
 
 def read_cell(path: Path) -> dict[str, Any] | None:
@@ -126,9 +123,10 @@ def run_cells(
                disable=not progress or not missing)  # fmt: skip
     for name in dict.fromkeys(cells[k].data for k in missing):
         try:
-            task = partial(compute, work, load(name))
+            data = load(name)
         except Exception as error:  # a generator whose images cannot be read must not stop the others
-            task = partial(compute, give_up, error)
+            data = error
+        task = partial(compute, work, data)
         with cluster():
             # None leaves the number of jobs to joblib.parallel_config, and is 1 without it.
             parallel = joblib.Parallel(n_jobs=None if n_jobs == 1 else n_jobs, return_as="generator_unordered")

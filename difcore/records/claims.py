@@ -141,10 +141,7 @@ def qualified(claims: Iterable[Claim], reason: str) -> list[Claim]:
 
 
 def over_cells(claims_of: Callable[..., list[Claim]]) -> Callable[..., list[Claim]]:
-    """Decorator of functions that judge tables of cells: with failed cells they give claims that say so.
-
-    Where the half that is left cannot even be read, there is one claim that says that.
-    """
+    """Decorator of functions that judge tables of cells: with failed cells they give claims that say so."""
 
     @wraps(claims_of)
     def judged(*arguments: Any, **named: Any) -> list[Claim]:

@@ -198,10 +198,7 @@ def train_dncnn(
 
 
 def mean_residual(noise_of: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], size: int = 256) -> Tensor:
-    """F_DnCNN: mean over images of the padded filter's output on their centre crops, (3, size, size) (A.2).
-
-    Images with a side below ``size`` are left out; ValueError if all are.
-    """
+    """F_DnCNN: mean over images of the padded filter's output on their centre crops, (3, size, size) (A.2)."""
     crops = [centre_crop(image, size) for image in images if min(image.shape[:2]) >= size]
     if not crops:
         raise ValueError(f"no image of at least {size} px to measure the filter's bias on")
