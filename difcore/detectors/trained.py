@@ -165,7 +165,6 @@ class ClassifierPlan:
         Start from ImageNet weights, downloaded once. Else from random ones.
     bfloat16 : bool
         Train and score in bfloat16.
-    seed : int
     """
 
     steps: int | None = None

@@ -51,7 +51,8 @@ IN_TRAINING = "in training set: the fingerprint was fitted to this image"
 IN_NULL = "in the null: real images are judged by this one"
 # Names of tensors in a file: correlations of a kind of reals; content hashes.
 NULL, NULL_IMAGES, TRAINED = "null ", "images of the null", "trained"
-TABLE = DATA_DIR / "published_null.csv"
+TABLE = DATA_DIR / "published_null.csv"  # ``scripts/published_null.py``'s: correlations of photographs with the 13
+read_table = cache(pd.read_csv)
 KINDS = {"jpeg": "JPEG photographs", "lossless": "lossless photographs", "demosaiced": DEMOSAICED}
 
 
@@ -552,12 +553,6 @@ def filter_name(detectors: Sequence[Detector]) -> str:
     return recorded if has_name(recorded) else DEFAULT_DENOISER
 
 
-@cache
-def shipped_correlations() -> pd.DataFrame:
-    """``scripts/published_null.py``'s table: correlations of photographs with the 13 fingerprints."""
-    return pd.read_csv(TABLE)
-
-
 def published_null(detector: Detector) -> Null | None:
     """The shipped null of one of the authors' fingerprints, known by its checkpoint's SHA-256; None of any other.
 
@@ -567,5 +562,5 @@ def published_null(detector: Detector) -> Null | None:
     name = ids.get(str(detector.metadata.get("file_sha256")))
     if not detector.foreign or name is None or not TABLE.is_file():
         return None
-    kinds = shipped_correlations().groupby("kind", sort=False)
+    kinds = read_table(TABLE).groupby("kind", sort=False)
     return null_of({KINDS[str(kind)]: rows[name].to_numpy() for kind, rows in kinds})

@@ -71,7 +71,6 @@ class DifPlan:
         At most so many fits: one that does not set out is begun again (``fit_restarted``). 1: one, as in the paper.
     bfloat16 : bool
         Run the prior in bfloat16.
-    seed : int
     """
 
     steps: int = 480

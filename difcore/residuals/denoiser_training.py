@@ -126,7 +126,6 @@ def train_dncnn(
     ----------
     images : sequence of ndarray (H, W, 3) uint8
         Real images, each at least ``plan.crop`` px on a side.
-    plan : TrainingPlan
     folder : path
         Receives ``checkpoint.pt`` (with the loss of every step) and ``snapshot-<step>.pt`` (averaged weights).
     snapshots : sequence of int

@@ -84,15 +84,12 @@ def residuals_of(
     Parameters
     ----------
     source : folder, list of files, or uint8 array (N, H, W, 3)
-    denoiser : Denoiser
     crop : int
         Side of the centre crop of native pixels.
     jpeg : int or None
         Re-encode each crop as JPEG of this quality first: the format-matched control.
     cache : bool or path
         True: difcore's cache, as far as it can be written and its limit allows. False: nothing is kept.
-    progress : bool
-        Show a bar.
 
     Returns
     -------
