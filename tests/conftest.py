@@ -45,10 +45,11 @@ def session_interrupt() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def session_runtime() -> Iterator[None]:
-    """What is left to the machine is the same on any: the CPU in float32. Tests of the choice itself take this away."""
+    """What is left to the machine is the same on any: the CPU, float32, torch. Tests of the choice take it away."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFCORE_DEVICE", "cpu")
         patch.setenv("DIFCORE_PRECISION", "float32")
+        patch.setenv("DIFCORE_ENGINE", "torch")
         yield
 
 

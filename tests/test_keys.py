@@ -100,11 +100,11 @@ def test_every_input_of_a_cell_is_in_its_key(bench: Bench, tmp_path: Path) -> No
         assert changed_kinds(bench, dataclasses.replace(bench, **{name: other(getattr(bench, name))})) == set(), name
 
 
-def test_of_a_runtime_the_kind_of_device_and_the_precision_count(bench: Bench) -> None:
+def test_of_a_runtime_the_kind_of_device_the_precision_and_the_engine_count(bench: Bench) -> None:
     def key(**changes: Any) -> str:  # of a cell that needs no filter: there is no such device here
         return cell_key(table(dataclasses.replace(bench, runtime=Runtime(**changes)), 1)[0], "code")
 
-    assert len({key(), key(precision="bfloat16"), key(device="cuda"), key(device="mps")}) == 4
+    assert len({key(), key(precision="bfloat16"), key(device="cuda"), key(device="mps"), key(engine="ncnn-1")}) == 5
     assert key(device="cuda:0") == key(device="cuda:1")
     assert key() == key(threads=8, workers=4, processor="another", ratio=2.0, method="probe")
 
@@ -165,4 +165,5 @@ def test_a_residuals_place_tells_pixels_filter_and_its_code(monkeypatch: pytest.
     monkeypatch.setattr(torch, "__version__", "99.9")
     names.add(stored_name("ab12", one))
     filter_code.cache_clear()
-    assert len(names) == 4
+    names.add(stored_name("ab12", dataclasses.replace(one, engine="ncnn-1")))
+    assert len(names) == 5

@@ -37,7 +37,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Machine:
     def pretend(able: bool, ratio: float = 1.0) -> list[str]:
         probes: list[str] = []
         monkeypatch.setattr(runtime, "supports_bfloat16", lambda device: able)
-        monkeypatch.setattr(runtime, "probe", lambda device: probes.append(device) or ratio)
+        monkeypatch.setattr(runtime, "probe", lambda device, engine: probes.append(device) or ratio)
         return probes
 
     return pretend
@@ -101,7 +101,7 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch, mach
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
     assert (resolve().device, resolve().processor) == ("cuda", "GPU cuda")
-    assert resolve("cuda:1").numbers() == ("cuda", "float32") != resolve("cpu").numbers()
+    assert resolve("cuda:1").numbers() == ("cuda", "float32", "torch") != resolve("cpu").numbers()
 
 
 def test_the_probe_measures_both_operations_in_time_and_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +113,8 @@ def test_the_probe_measures_both_operations_in_time_and_draws_nothing(monkeypatc
     assert torch.equal(torch.get_rng_state(), state)
     gains = iter([4.0, 2.0])
     for name in ("filter_layers", "prior_step"):
-        monkeypatch.setattr(probe, name, lambda device: next(gains))
-    monkeypatch.setattr(probe, "timed", lambda gain, bfloat16, device: 1.0 if bfloat16 else gain)
+        monkeypatch.setattr(probe, name, lambda *_: next(gains))
+    monkeypatch.setattr(probe, "timed", lambda gain, other, device: 1.0 if other else gain)
     assert probe.probe("cpu") == 2.0
 
 
@@ -123,7 +123,7 @@ def test_on_a_gpu_the_probe_waits_for_that_gpu_and_float32_is_exact(monkeypatch:
     coarse: list[bool] = []
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
     for name in ("filter_layers", "prior_step"):
-        monkeypatch.setattr(probe, name, lambda device: lambda bfloat16: coarse.append(torch.backends.cudnn.allow_tf32))
+        monkeypatch.setattr(probe, name, lambda *_: lambda bfloat16: coarse.append(torch.backends.cudnn.allow_tf32))
     probe.probe("cuda:1")
     assert waited == ["cuda:1"] * 2 * len(coarse) and coarse and not any(coarse)
     assert torch.backends.cudnn.allow_tf32

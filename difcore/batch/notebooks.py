@@ -74,7 +74,7 @@ def project_digest(data_root: Path | None) -> str:
         release = bool(locate(data_root))
     root = data_root or os.environ.get("DIFCORE_DATA") or PROJECT_DIR.parent / "shared" / "data"
     sets = data_entries(Path(os.path.expanduser(root)))
-    chosen = [os.environ.get(name) or "auto" for name in ("DIFCORE_DEVICE", "DIFCORE_PRECISION")]
+    chosen = [os.environ.get(name) or "auto" for name in ("DIFCORE_DEVICE", "DIFCORE_PRECISION", "DIFCORE_ENGINE")]
     return sha256_bytes(json.dumps([hashes, release, sets, versions(), chosen]).encode())
 
 

@@ -76,10 +76,11 @@ def processor() -> str:
     from difcore.runtime import filter_layers, resolve, timed
 
     found, cores = resolve(), f"{processor_name()}, {os.cpu_count()} cores"
-    work = filter_layers(found.device)
+    work = filter_layers(found.device, found.engine)
     layers = 1000 * min(timed(work, False, found.device) for _ in range(4))
     ratio = f", bfloat16 {found.ratio:.2f} times as fast" if found.ratio else ""
-    told = f"{found.precision} ({found.method}; three layers of the filter in {layers:.1f} ms in float32{ratio})"
+    took = f"three layers of the filter in {layers:.1f} ms in float32 by {found.engine}"
+    told = f"{found.precision} ({found.method}; {took}{ratio})"
     return f"{cores}, {found.threads} threads; device {found.device} ({found.processor}), {told}"
 
 

@@ -56,7 +56,7 @@ def prepare(of: Fitting, given: Plan, mode: str = "ours") -> tuple[DifPlan, Deno
     plan = make_plan(of.method, vars(given), **rest)
     limit = usual.held(LIMIT if of.limit else None)
     name = checked_denoiser(usual.filter(of.denoiser))
-    return plan, load_denoiser(name, runtime.device, runtime.bfloat16, limit)
+    return plan, load_denoiser(name, runtime.device, runtime.bfloat16, limit, runtime.engine)
 
 
 def training_count(mode: str, train: int | None, images: Sequence[Sequence[Path]]) -> int | None:
@@ -79,7 +79,7 @@ def open_bank(paths: Sequence[Path], of: Using) -> tuple[list[Path], Bank]:
             raise ValueError(f"{path} was fitted at a crop of {detector.crop} px, so --crop {of.crop} does not fit it")
     runtime, detectors = resolve(of.device, of.precision), list(known.values())
     name = checked_denoiser(of.denoiser or filter_name(detectors))
-    bank = Bank(detectors, filter_for(detectors, name, runtime.device, runtime.wanted()))
+    bank = Bank(detectors, filter_for(detectors, name, runtime.device, runtime.wanted(), runtime.engine))
     if of.reals:
         bank = bank.with_reals(list_images(of.reals, of.recursive), of.jpeg, show_progress())
     return list(known), bank

@@ -67,7 +67,8 @@ class Bench:
 
     def filter(self, name: str = "") -> Denoiser:
         """A residual filter; the bench's own, if none is named."""
-        return load_denoiser(name or self.denoiser, self.runtime.device, self.runtime.bfloat16)
+        on = self.runtime
+        return load_denoiser(name or self.denoiser, on.device, on.bfloat16, engine=on.engine)
 
     def record(self, parameters: Mapping[str, Any] | None = None, **axes: Iterable[Any]) -> dict[str, Any]:
         """What a record keeps of a table: parameters with the grid of ``axes`` in words, weights, data, runtime."""
@@ -184,7 +185,8 @@ def detect(
     """One cell: fit ``values["method"]`` to ``n_train`` images of each class, test it on others: ``stats.as_row``."""
     runtime.check()
     parts = divide(sets, values["n_train"], values["seed"], sizes, max_test)
-    denoiser = load_denoiser(values["filter"] or "highpass", runtime.device, runtime.bfloat16)  # classifiers ignore it
+    used = values["filter"] or "highpass"  # classifiers ignore it
+    denoiser = load_denoiser(used, runtime.device, runtime.bfloat16, engine=runtime.engine)
     plan = replace(plan, prior=values["prior"] or plan.prior)
     images = parts.real.images, parts.fake.images
     detector = methods.fit(values["method"], *images, denoiser, values["seed"], plan, training)

@@ -116,7 +116,7 @@ def fit_cell(
     """One model: F_E and F_A of ``n_train`` images of each class, residuals of its test images; names of the files."""
     runtime.check()
     chosen = divide(load(f"{values['generator']}|native"), values["n_train"], values["seed"], (), max_test)
-    filter_ = load_denoiser(denoiser, runtime.device, runtime.bfloat16)
+    filter_ = load_denoiser(denoiser, runtime.device, runtime.bfloat16, engine=runtime.engine)
     pools = (chosen.real, chosen.fake, chosen.test_real, chosen.test_fake)
     real, fake, test_real, test_fake = (residuals_of(p.images, filter_, p.images.shape[1]).values for p in pools)
     row: dict[str, Any] = {"n_real": len(test_real), "n_fake": len(test_fake)}

@@ -128,7 +128,7 @@ def border_energy(sets: Sets, values: Mapping[str, Any], denoiser: str, runtime:
     """One cell of ``boundary_table``."""
     runtime.check()
     parts = divide(sets, values["n_train"], values["seed"])
-    used = load_denoiser(denoiser, runtime.device, runtime.bfloat16)
+    used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, engine=runtime.engine)
     pools = (parts.real.images, parts.fake.images)
     real, fake = (residuals_of(images, used, images.shape[1]).values for images in pools)
     energy = (fake.astype(np.float32).mean(0) - real.astype(np.float32).mean(0)) ** 2

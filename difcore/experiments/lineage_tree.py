@@ -197,7 +197,8 @@ def checkpoint_trees(models: Cross, draws: int = 1000, seed: int = 0) -> dict[st
 def published_trees(plan: CrossPlan, draws: int) -> dict[str, Tree]:
     """The six generators of the release that come with images: MJ and SD 1.4 are kin, nobody else is known to be."""
     mode, runtime = preset(plan.mode), plan.runtime
-    denoiser = load_denoiser(mode.filter(FOREIGN_DENOISER), runtime.device, runtime.bfloat16, mode.held(LIMIT))
+    name, limit = mode.filter(FOREIGN_DENOISER), mode.held(LIMIT)
+    denoiser = load_denoiser(name, runtime.device, runtime.bfloat16, limit, runtime.engine)
     scores = score_release(locate(plan.data_root or None), denoiser, progress=True)
     rows = [list(scores.fingerprints).index(name) for name in WITH_IMAGES]
     real, fake = ([part[name][rows].double().numpy() for name in WITH_IMAGES] for part in (scores.real, scores.fake))

@@ -259,7 +259,7 @@ def detect_your_own(
         raise ValueError("give fingerprints and a folder of images, or neither for the demo")
     if not fingerprints:
         names = [name for name in demo.generators if SHIPPED.get(name, Path(name)).is_file()]
-        used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, LIMIT)
+        used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, LIMIT, runtime.engine)
         plan = DifPlan(steps=demo.steps, bfloat16=runtime.bfloat16, seed=demo.seed)
         sizes = Sizes(demo.n_train, demo.crop, control_quality=0)
         with demo_folders(names, demo.n_train + MIN_TEST, demo.crop) as at:
@@ -270,7 +270,7 @@ def detect_your_own(
     known = [given for given in fingerprints if isinstance(given, Detector)]
     known += read_named([Path(given) for given in fingerprints if not isinstance(given, Detector)]).values()
     name = FOREIGN_DENOISER if all(d.foreign for d in known) else denoiser
-    bank = Bank(known, filter_for(known, name, runtime.device, runtime.wanted()))
+    bank = Bank(known, filter_for(known, name, runtime.device, runtime.wanted(), runtime.engine))
     bank = bank.with_reals(list_images(reals), progress=progress) if reals else bank
     judged = bank.judge(images, false_alarm, progress=progress)
     found = judged.residuals

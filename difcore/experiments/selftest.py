@@ -28,7 +28,7 @@ FORMATS: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True}, "jp
 
 def measured(runtime: Runtime) -> dict[str, float]:
     """Each pinned quantity as it is here: of images, decoders, every shipped filter, and a detector's scores."""
-    load = partial(load_denoiser, device=runtime.device, bfloat16=runtime.bfloat16)
+    load = partial(load_denoiser, device=runtime.device, bfloat16=runtime.bfloat16, engine=runtime.engine)
     real, fake = rendered(REALS, SIZE, SOURCE_STYLE), fakes_of(GENERATOR, FAKES, SIZE)
     found = {"mean of the scenes": real.mean(), "mean of the generated images": fake.mean()}
     with TemporaryDirectory() as folder:

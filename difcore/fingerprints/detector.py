@@ -34,6 +34,7 @@ from difcore.fingerprints.verdicts import (
 from difcore.images.crops import Skipped, read_crop
 from difcore.images.decoding import ImageError
 from difcore.images.sources import locate, release_registry
+from difcore.machine.winograd import TORCH
 from difcore.residuals.denoisers import DEFAULT_DENOISER, LIMIT, Denoiser, has_name, load_denoiser
 from difcore.residuals.sets import ResidualSet, Source, residuals_of
 from difcore.stats import Detection, detection
@@ -522,8 +523,9 @@ def read_named(paths: Sequence[Path]) -> dict[Path, Detector]:
 
 
 def filter_for(
-    detectors: Sequence[Detector], name: str | Path | None = None, device: str = "cpu", bfloat16: bool | None = None
-) -> Denoiser:
+    detectors: Sequence[Detector], name: str | Path | None = None, device: str = "cpu", bfloat16: bool | None = None,
+    engine: str = TORCH,
+) -> Denoiser:  # fmt: skip
     """The residual filter called ``name``, with the limit and the precision that the detectors were fitted with.
 
     ``name`` None: the one that the first of them records, if it is shipped; else the default one, or the one for the
@@ -536,7 +538,7 @@ def filter_for(
     limits = dict.fromkeys([LIMIT, None, *(d.metadata.get("limit") for d in detectors)])
     found: list[Denoiser] = []
     for limit in limits:
-        found.append(load_denoiser(name, device, bool(bfloat16), limit))
+        found.append(load_denoiser(name, device, bool(bfloat16), limit, engine))
         if found[-1].hash in hashes:
             return found[-1]
     twins = [f for f in found if f.twin in hashes]

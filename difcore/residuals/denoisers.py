@@ -21,6 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from difcore.files import DATA_DIR, atomic_safetensors, read_safetensors, sha256_bytes
 from difcore.machine.convolution import conv_relu
 from difcore.machine.devices import keep_freed_memory, mixed, true_float32
+from difcore.machine.winograd import TORCH, Chain
 from difcore.residuals.bias import SUFFIX, bias_for_size, mean_bias, tell_stand_in
 
 PAD = 10  # px added on each side before the filter and cut off after it (supplement, A.2)
@@ -89,10 +90,12 @@ class FoldedDnCNN:
 
     Computes what ``DnCNN.eval()`` does, up to rounding: maps (B, 3, H, W) in [0, 1] to the noise estimate, same shape.
     ``pad`` px of zeros are added on each side first and cut off at the end (supplement, A.2); what only they need is
-    not computed: the last convolutions are "valid" ones.
+    not computed: the last convolutions are "valid" ones. ``engine``: ``TORCH``, or ncnn's name (float32 on the CPU).
     """
 
-    def __init__(self, model: DnCNN, device: str = "cpu", bfloat16: bool = False, pad: int = PAD) -> None:
+    def __init__(
+        self, model: DnCNN, device: str = "cpu", bfloat16: bool = False, pad: int = PAD, engine: str = TORCH
+    ) -> None:
         layers = [*model.first, *model.middle, model.last]
         if device == "cpu":
             keep_freed_memory()
@@ -110,11 +113,19 @@ class FoldedDnCNN:
                 )
             weight = weight.detach().to(device, memory_format=torch.channels_last)
             self.layers.append((weight, None if bias is None else bias.detach().to(device)))
+        self.paddings = [int(left >= pad) for left in reversed(range(len(self.layers)))]
+        self.chain = None if engine == TORCH else Chain(self.layers, self.paddings)
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        h = (F.pad(x, (self.pad,) * 4) - 0.5).contiguous(memory_format=torch.channels_last)
+        h = F.pad(x, (self.pad,) * 4) - 0.5
+        h = self.chain(h) if self.chain else self.direct(h.contiguous(memory_format=torch.channels_last))
+        cut = (h.shape[2] - height) // 2  # nothing, unless there are fewer layers than ``pad``
+        return h[:, :, cut : cut + height, cut : cut + width] * NOISE_UNIT
+
+    def direct(self, h: Tensor) -> Tensor:
+        """The convolutions, by torch."""
         last = len(self.layers) - 1
         for k, (weight, bias) in enumerate(self.layers):
             if self.bfloat16 and 0 < k < last:  # the layers that touch pixels keep float32, as in training
@@ -122,10 +133,9 @@ class FoldedDnCNN:
                 bias = None if bias is None else bias.bfloat16()
             elif self.bfloat16:
                 h = h.float()
-            padding = int(last - k >= self.pad)
+            padding = self.paddings[k]
             h = conv_relu(h, weight, bias, padding) if k < last else F.conv2d(h, weight, bias, padding=padding)
-        cut = (h.shape[2] - height) // 2  # nothing, unless there are fewer layers than ``pad``
-        return h[:, :, cut : cut + height, cut : cut + width] * NOISE_UNIT
+        return h
 
 
 def gaussian_high_pass(x: Tensor, sigma: float = 1.0) -> Tensor:
@@ -189,6 +199,8 @@ class Denoiser:
         they are, as in the paper.
     twin : str
         ``hash`` of the same filter in the other precision: its residuals differ by rounding alone.
+    engine : str
+        What computes the filter: ``TORCH``, or ncnn's name and version. It changes rounding, and not ``hash``.
     """
 
     name: str
@@ -199,6 +211,7 @@ class Denoiser:
     device: str = "cpu"
     limit: float | None = None
     twin: str = ""
+    engine: str = TORCH
 
     def __call__(self, x: Tensor) -> Tensor:
         """Residuals (B, 3, H, W) of images ``x`` (B, 3, H, W) in [0, 1], in the images' units.
@@ -246,15 +259,17 @@ def read_dncnn(path: Path | str) -> tuple[DnCNN, Tensor, dict[str, Any]]:
 
 
 def load_denoiser(
-    name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False, limit: float | None = None
-) -> Denoiser:
+    name: str | Path = DEFAULT_DENOISER, device: str = "cpu", bfloat16: bool = False, limit: float | None = None,
+    engine: str = TORCH,
+) -> Denoiser:  # fmt: skip
     """The denoiser of a name (``NAMES``), or the one stored in a file.
 
     "photos", "photos-long" and "scenes" are shipped DnCNNs. "highpass" is the Gaussian one with sigma = 1 px,
     "highpass:0.5" to "highpass:3" with another; "wavelet" (BayesShrink: Chang et al. 2000), "tv" (Chambolle 2004) and
     "nlm" (Buades et al. 2005) are scikit-image's, at DnCNN's noise. These have no bias.
 
-    ``device`` and ``bfloat16``, which runs the 15 middle layers in bfloat16, come from ``difcore.runtime.resolve``.
+    ``device``, ``bfloat16``, which runs the 15 middle layers in bfloat16, and ``engine``, which is for float32 on the
+    CPU and means nothing elsewhere, come from ``difcore.runtime.resolve``.
     Residuals differ by rounding, so they are cached apart. ``limit`` (``LIMIT`` for people's own images and for
     published fingerprints) is that of ``Denoiser``; None gives the paper's residuals. A name that ends in ":mean"
     takes the plain mean of the training images as F_DnCNN, where they are here (``difcore.residuals.bias``);
@@ -283,8 +298,9 @@ def load_denoiser(
         sha256_bytes(*content, b"bfloat16" if rounded else b"", held) for rounded in (bfloat16, not bfloat16)
     )
     label = (base if base in SHIPPED else path.stem) + str(name)[len(base) :]
-    folded = FoldedDnCNN(model, device, bfloat16)
-    return Denoiser(label, folded, bias.to(device), digest, metadata, device=device, limit=limit, twin=twin)
+    engine = engine if device == "cpu" and not bfloat16 else TORCH
+    folded = FoldedDnCNN(model, device, bfloat16, engine=engine)
+    return Denoiser(label, folded, bias.to(device), digest, metadata, device, limit, twin, engine)
 
 
 def limited(x: Tensor, limit: float) -> Tensor:

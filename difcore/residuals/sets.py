@@ -23,6 +23,7 @@ from difcore.images.folders import list_images
 from difcore.machine.cache import Keeper, needed_folder, optional_folder, used
 from difcore.machine.devices import to_batch
 from difcore.machine.source_digest import code_digest
+from difcore.machine.winograd import TORCH
 from difcore.residuals.denoisers import Denoiser, load_denoiser
 
 PIXELS_PER_CALL = {"cpu": 256**2, "cuda": 32 * 256**2}  # a CPU is fastest when a layer's activations stay in cache
@@ -190,7 +191,8 @@ def stored_name(pixels: str, denoiser: Denoiser) -> str:
 
     Nothing else determines its values; where the crop was cut and who decoded or re-encoded it shows in the pixels.
     """
-    kind = "" if denoiser.device == "cpu" else f"-{denoiser.device.partition(':')[0]}"  # other devices round otherwise
+    kind = "" if denoiser.device == "cpu" else f"-{denoiser.device.partition(':')[0]}"  # they round otherwise
+    kind += "" if denoiser.engine == TORCH else f"-{denoiser.engine}"
     return f"{denoiser.hash[:16]}-{filter_code()}{kind}/{pixels[:2]}/{pixels}.npy"
 
 
