@@ -62,6 +62,9 @@ OFFLINE: dict[str, dict[str, Any]] = {
         "generators": ["demo-deconv2", "demo-deconv2-mixed", "demo-shuffle"],
     },  # fmt: skip
     "27_train_progan": {"scenes": 3, "size": 16, "epochs": 3, "images_per_epoch": 8, "kept": [1, 2, 3], "shown": 2},
+    "30_inspector": {"fingerprints": ["demo"], "demo_images": 1, "most": 1},
+    "31_detect_by_drop": {"demo_images": 1},
+    "32_compare": {"demo_images": 2, "draws": 9},
     "44_controls": {"demo_images": 12, "crop": 64, "planted": 10, "most": 10},
 }
 RELEASE: dict[str, dict[str, Any]] = {
@@ -95,6 +98,9 @@ ROWS = {  # of every table
     "25_fig_J_cross_correlation_FE": {"cross_correlation": 9, "tests": None, "fits": 3},
     "26_lineage_tree": {"edges": None, "cross_detection": 9, "fits": 3},
     "27_train_progan": {"changes": None},
+    "30_inspector": {"rho": 4, "peaks": None},
+    "31_detect_by_drop": {"images": 4, "detection": 12, "stated": 2, "refused": 1},
+    "32_compare": {"pairs": 3},
     "44_controls": {"findings": 7, "planted": 4},
 }
 FIGURES = {
@@ -123,6 +129,9 @@ FIGURES = {
     "25_fig_J_cross_correlation_FE": ["fig_j"],
     "26_lineage_tree": ["tree_founders", "tree_forest", "tree_detection"],
     "27_train_progan": ["loss", "images", "change"],
+    "30_inspector": ["panes", "charts"],
+    "31_detect_by_drop": ["z", "evidence"],
+    "32_compare": ["first", "last"],
     "44_controls": ["pairs", "marks"],
 }
 

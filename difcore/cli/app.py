@@ -86,6 +86,7 @@ for command in (
     upkeep.import_official, upkeep.run, health.doctor, health.selftest,
 ):  # fmt: skip
     app.command()(command)
+app.command("app")(upkeep.serve)
 app.add_typer(upkeep.cache_app, name="cache")
 
 

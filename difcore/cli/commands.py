@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ from difcore.cli import options as opt
 from difcore.cli import output as told
 from difcore.cli.inputs import check_out, draw_images, open_bank, prepare, sort_arguments, training_count
 from difcore.cli.output import answer, facts_table, show_progress
-from difcore.files import shown
+from difcore.files import atomic_text, shown
 
 
 @opt.grouped
@@ -141,6 +143,9 @@ def evaluate(
 def detect(
     paths: Annotated[list[Path], Argument(metavar="FINGERPRINT... IMAGE...", help="Files; folders of images.")],
     of: opt.Using,
+    report: Annotated[
+        Path | None, Option(help="Write an examiner's report, one HTML file.", show_default="none")
+    ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Say of each image whether the fingerprints' generators made it, best match first, at a rate of false alarms."""
@@ -168,4 +173,13 @@ def detect(
         ],
         "skipped": list(map(vars, skipped)), "warnings": bank.warnings(of.false_alarm, of.jpeg, files),
     }  # fmt: skip
+    if report:
+        from difcore.batch.examiner import examiners_report
+        from difcore.experiments.dropping import examined
+
+        named = {d.name: path for path, d in zip(files, bank.detectors, strict=True)}
+        page = examiners_report(
+            examined(bank, found, of.false_alarm, of.jpeg), shlex.join(["difcore", *sys.argv[1:]]), named
+        )
+        document["report"] = atomic_text(report, page)
     answer(document, as_json, told.matches_table(document), told.skipped_text(skipped, len(images)))

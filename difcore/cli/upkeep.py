@@ -165,3 +165,22 @@ def run(
         summary = json.loads((outputs / "summary.json").read_text(encoding="utf-8"))
         answer({"command": "run", "exit_code": code, **summary}, as_json)
     raise typer.Exit(code)
+
+
+def serve(
+    fingerprints: Annotated[
+        list[str] | None, typer.Argument(metavar="[FINGERPRINT]...", show_default="published, if here; else demo")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Ask about images in the browser: chosen there, judged here. Loopback only, behind a token; nothing leaves."""
+    from difcore.batch.serving import serve as served
+    from difcore.files import NeedsData
+    from difcore.images.sources import locate
+
+    if not fingerprints:
+        with contextlib.suppress(NeedsData):
+            locate()
+            fingerprints = ["published"]
+    raise typer.Exit(served(fingerprints or ["demo"], port, browser))

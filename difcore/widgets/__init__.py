@@ -10,8 +10,9 @@ from difcore.widgets.controls import (
     matrix_explorer,
     score_explorer,
 )
+from difcore.widgets.workbench import comparer, drop_box, inspector
 
 __all__ = [
-    "confound_explorer", "epoch_explorer", "evidence_explorer", "fingerprint_explorer", "frame_explorer",
-    "generator_explorer", "matrix_explorer", "score_explorer",
+    "comparer", "confound_explorer", "drop_box", "epoch_explorer", "evidence_explorer", "fingerprint_explorer",
+    "frame_explorer", "generator_explorer", "inspector", "matrix_explorer", "score_explorer",
 ]  # fmt: skip

@@ -32,17 +32,20 @@ Stack = np.ndarray  # uint8 (N, H, W, 3)
 def explorer(draw: Callable[..., tuple[Any, ...]], controls: Sequence[Any], caption: str) -> ipywidgets.VBox:
     """A box of controls, a sentence, figures and a caption.
 
-    ``draw`` maps the controls' values to (sentence, figure or None, ...), now and whenever one changes.
+    ``draw`` maps the controls' values to (sentence, figure or None, ...), now and whenever one changes. A sentence may
+    also be something that shows itself as HTML, a figure the bytes of a PNG.
     """
     outputs: list[ipywidgets.Output] = []
     verdict = ipywidgets.HTML()
 
     def redraw(_: Any = None) -> None:
         sentence, *shown = draw(*(control.value for control in controls))
-        verdict.value = escape(sentence).replace("\n", "<br>")
+        rich = getattr(sentence, "_repr_html_", None)
+        verdict.value = rich() if rich else escape(sentence).replace("\n", "<br>")
         outputs.extend(ipywidgets.Output() for _ in shown[len(outputs) :])
         for output, figure in zip(outputs, shown, strict=True):
-            data = figure and {"image/png": base64.b64encode(png(figure)).decode(), "text/plain": sentence}
+            shot = figure if isinstance(figure, bytes | None) else png(figure, effort=1)
+            data = shot and {"image/png": base64.b64encode(shot).decode(), "text/plain": str(sentence)}
             output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},) if data else ()
 
     for control in controls:
