@@ -34,6 +34,8 @@ import pandas as pd
 
 from difcore.audit.watermark import MESSAGES, write_mark
 from difcore.experiments.published import published_fingerprints
+from difcore.figures.heatmaps import MatrixPanel, matrix_panels
+from difcore.figures.style import NotebookFigure
 from difcore.files import NeedsData, derived_seed, sha256_bytes
 from difcore.fingerprints.correlation import lattice_shares
 from difcore.fingerprints.detector import Detector, published_null
@@ -51,6 +53,7 @@ from difcore.residuals.sets import ResidualSet, residuals_of
 from difcore.stats import as_row, detection
 
 GENERATORS = ("sd14", "sd21", "ldm", "glid3xl", "dalle_mini")
+SHOWN = {"ldm": "LDM", "glid3xl": "GLID-3-XL"}  # others are named in the paper
 REALS = {"photos": "photos/test", "cbsd68": "cbsd68"}
 METHODS = ("DIF", "Marra18", "Marra18-ZM")
 JPEG = {"native": None, "jpeg": 95}
@@ -200,6 +203,19 @@ def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, kee
                     keep("control" if method == "permuted" else "cross", **facts, n_train=len(train), seed=seed, **row)
 
 
+def travel_figure(cross: pd.DataFrame, reals: str = "photos") -> NotebookFigure:
+    """AUC in percent of each filter's and method's fingerprints on every generator's images as they are, mean over the seeds."""
+    rows = cross[(cross["fitted_as"] == "native") & (cross["tested_as"] == "native") & (cross["reals"] == reals)]
+    order = [name for name in dict.fromkeys(rows["fitted_on"]) if name in set(rows["images"])]
+    scale = {"unit": "AUC (%)", "vmin": 0, "vmax": 100, "diverging": True, "centre": 50}
+    panels = []
+    for (name, method), own in rows.groupby(["filter", "method"], sort=False):
+        matrix = 100 * own.pivot_table(index="fitted_on", columns="images", values="auc", sort=False).loc[order, order]
+        matrix = matrix.rename(index=SHOWN, columns=SHOWN)
+        panels.append(MatrixPanel(matrix, f"{method} behind {name}", row_title="fitted on", **scale))
+    return matrix_panels(panels)
+
+
 def main() -> None:
     """Write the tables with their run.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -230,6 +246,8 @@ def main() -> None:
     for name in options.filter:
         measure(options, record.filter(name, limit), record.runtime.bfloat16, partial(keep, filter=name))
     record.seconds = time.perf_counter() - started
+    if tables["cross"]:
+        record.figure("travel", travel_figure(pd.DataFrame(tables["cross"])))
     record.save(
         "see the tables",
         {name: pd.DataFrame(rows) for name, rows in tables.items() if rows},
