@@ -167,12 +167,11 @@ def fakes_of(
     name: str | Path,
     seeds: Sequence[int],
     size: int = 128,
-    style: str = SOURCE_STYLE,
     scenes_of: Callable[[Sequence[int], int, str], np.ndarray] = rendered,
 ) -> np.ndarray:
-    """One fake for each seed, uint8 (N, size, size, 3), determined by the generator, the seed, size and style.
+    """One fake for each seed, uint8 (N, size, size, 3), determined by the generator, the seed and size.
 
-    Decoders reconstruct the scene of that seed and style, the translator translates the scene of that seed in the
+    Decoders reconstruct the scene of that seed, the translator translates the scene of that seed in the
     style that it was trained on, the other GANs and the ProGANs draw their latent from the seed.
 
     Parameters
@@ -204,4 +203,4 @@ def fakes_of(
         return generate_from(model, latents([[plan.seed, seed] for seed in seeds], plan.latent, size, size))
     if size % 4:
         raise ValueError(f"sides must be multiples of 4 px, not {size}")
-    return generate(model, scenes_of(seeds, size, plan.source if isinstance(plan, GanPlan) else style))
+    return generate(model, scenes_of(seeds, size, plan.source if isinstance(plan, GanPlan) else SOURCE_STYLE))

@@ -207,9 +207,9 @@ def matrix(
     return found.assign(**{MEAN: complete.mean(axis=1) if complete.shape[1] else np.nan})
 
 
-def mean_of(table: pd.DataFrame, column: str, value: str = "accuracy") -> dict[str, float]:
-    """Mean of ``value`` over the generators, for each entry of ``column``: generators that every entry has."""
-    return matrix(table, column, value=value)[MEAN].to_dict() if len(good(table)) else {}
+def mean_of(table: pd.DataFrame, column: str) -> dict[str, float]:
+    """Mean accuracy over the generators, for each entry of ``column``: generators that every entry has."""
+    return matrix(table, column)[MEAN].to_dict() if len(good(table)) else {}
 
 
 def paired_gap(table: pd.DataFrame, column: str, first: object, second: object, value: str = "accuracy") -> Estimate:

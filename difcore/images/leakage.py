@@ -73,12 +73,12 @@ def copies(hashes: Sequence[str], traces: Sequence[Trace]) -> dict[int, int]:
     return found
 
 
-def check_disjoint(hashes: Sequence[str], traces: Sequence[Trace], n_train: int, what: str = "") -> None:
+def check_disjoint(hashes: Sequence[str], traces: Sequence[Trace], n_train: int) -> None:
     """Raise LeakageError if one of the first ``n_train`` pictures, or a crop of one, is among the others."""
     leaks = {k: j for k, j in copies(hashes, traces).items() if k >= n_train > j}
     if leaks:
         test, train = next(iter(leaks.items()))
         raise LeakageError(
-            f"{what}{': ' if what else ''}{len(leaks)} test images are copies or crops of training images, first: "
+            f"{len(leaks)} test images are copies or crops of training images, first: "
             f"test image {test - n_train} and training image {train} ({hashes[train][:12]})"
         )

@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 BORDER = 32  # px from the edge beyond which a stack of 17 3x3 convolutions no longer sees it (17), with a margin
 
 
-def border_profile(bias: Tensor, border: int = BORDER) -> Tensor:
+def border_profile(bias: Tensor) -> Tensor:
     """The part of a measured F_DnCNN (3, H, W) that the filter can have: a constant, and a profile along each edge.
 
-    F(y, x) = c + p_top(y) + p_bottom(y) + p_left(x) + p_right(x), p = 0 beyond ``border`` px: a filter that is
+    F(y, x) = c + p_top(y) + p_bottom(y) + p_left(x) + p_right(x), p = 0 beyond ``BORDER`` px: a filter that is
     shift-invariant up to its zero padding has no other bias. The mean residual of n images also holds what these
     images left, of standard deviation sd(R) / sqrt(n) per pixel. Subtracting that from every residual gives all of
     them something in common, which correlates more with the quieter ones; for n = 360 that is 1 / 360, a quarter of
     what a fingerprint correlates. The paper subtracts the mean itself (A.2), of 1024 images.
 
-    Sizes up to ``2 * border`` are returned as they are: no pixel is out of the border's reach.
+    Sizes up to ``2 * BORDER`` are returned as they are: no pixel is out of the border's reach.
     """
     height, width = bias.shape[1:]
-    if min(height, width) <= 2 * border:
+    if min(height, width) <= 2 * BORDER:
         return bias
-    constant = bias[:, border:-border, border:-border].mean((1, 2), keepdim=True)
-    rows = bias[:, :, border:-border].mean(2, keepdim=True) - constant  # (3, H, 1)
-    columns = bias[:, border:-border].mean(1, keepdim=True) - constant  # (3, 1, W)
-    rows[:, border:-border], columns[:, :, border:-border] = 0, 0
+    constant = bias[:, BORDER:-BORDER, BORDER:-BORDER].mean((1, 2), keepdim=True)
+    rows = bias[:, :, BORDER:-BORDER].mean(2, keepdim=True) - constant  # (3, H, 1)
+    columns = bias[:, BORDER:-BORDER].mean(1, keepdim=True) - constant  # (3, 1, W)
+    rows[:, BORDER:-BORDER], columns[:, :, BORDER:-BORDER] = 0, 0
     return constant + rows + columns
 
 
