@@ -204,7 +204,7 @@ def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, kee
 
 
 def travel_figure(cross: pd.DataFrame, reals: str = "photos") -> NotebookFigure:
-    """AUC in percent of each filter's and method's fingerprints on every generator's images as they are, mean over the seeds."""
+    """AUC in percent of each method's fingerprints on every generator's images as they are, mean over the seeds."""
     rows = cross[(cross["fitted_as"] == "native") & (cross["tested_as"] == "native") & (cross["reals"] == reals)]
     order = [name for name in dict.fromkeys(rows["fitted_on"]) if name in set(rows["images"])]
     scale = {"unit": "AUC (%)", "vmin": 0, "vmax": 100, "diverging": True, "centre": 50}
