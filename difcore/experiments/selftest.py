@@ -21,8 +21,8 @@ from difcore.residuals.denoisers import SHIPPED, load_denoiser
 from difcore.residuals.sets import residuals_of
 from difcore.runtime import Runtime
 
-FINGERPRINT, PINNED = DATA_DIR / "selftest_fingerprint.safetensors", DATA_DIR / "selftest.csv"
-GENERATOR, SIZE, REALS, FAKES = "demo-deconv2", 64, range(9000, 9004), range(9100, 9104)
+FINGERPRINT, PINNED = DATA_DIR / "fingerprint_demo_deconv2.safetensors", DATA_DIR / "selftest.csv"
+GENERATOR, SIZE, REALS, FAKES = "demo-deconv2", 128, range(9000, 9004), range(9100, 9104)
 FORMATS: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True}, "jpg": {"quality": 75}}
 
 
