@@ -66,6 +66,27 @@ def test_share_and_kinship_are_those_of_the_planted_vectors() -> None:
     np.testing.assert_allclose(lineage.kinship(found.share), np.maximum(cosine, 0), atol=0.08)
 
 
+def test_orphans_are_told_from_children_at_the_stated_level() -> None:
+    """Six founders; children of two of them get small p-values, models of no known ancestor as often as stated."""
+    children, strangers = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        founders = rng.standard_normal((6, 300))
+        kin = founders[:2] + 0.6 * rng.standard_normal((2, 300))
+        v = np.concatenate([founders, kin, rng.standard_normal((2, 300))])
+        v -= v.mean(0)
+        fake = [v @ (1.5 * rng.standard_normal((60, 300)) + own).T for own in v]
+        names = ("f0", "f1", "f2", "f3", "f4", "f5", "child0", "child1", "stranger0", "stranger1")
+        found = lineage.evidence(names, [np.concatenate(fake, axis=1)] * len(names), fake, 2, seed)
+        table = lineage.orphans(found, names[:6]).set_index("model")
+        assert list(table.nearest[:2]) == ["f0", "f1"] and set(table.pairs) == {15}
+        children += list(table.p[:2])
+        strangers += list(table.p[2:])
+    assert np.mean(np.array(children) < 0.001) > 0.95
+    assert np.mean(np.array(strangers) < 0.05) < 0.12 and np.mean(np.array(strangers) < 0.5) > 0.2
+    assert set(lineage.orphans(found, names[:2]).p) == {1.0} and lineage.orphans(found, ()).empty
+
+
 def test_strangers_are_not_linked_at_the_stated_level() -> None:
     wrong = 0
     for seed in range(40):

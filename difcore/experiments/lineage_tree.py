@@ -32,6 +32,7 @@ from difcore.lineage.families import (
     evidence,
     family,
     first_ancestors,
+    orphans,
 )
 from difcore.paper import VARIANTS, WITH_IMAGES
 from difcore.records.claims import Claim
@@ -60,6 +61,7 @@ class Tree:
     directed: bool = False
     groups: dict[str, str] = field(default_factory=dict)
     tuned: str = ""
+    founders: Sequence[str] = ()
 
     def pairs(self) -> list[Pair]:
         """(parent, child) of each edge."""
@@ -97,6 +99,12 @@ class Forest:
             parts.append(tree.edges.assign(tree=key, right=[mark(pair) in true for pair in tree.pairs()]))
         table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
         return table[["tree", *table.columns.drop("tree")]]
+
+    def orphans(self) -> pd.DataFrame:
+        """``families.orphans`` of the trees with founders, with the column ``tree``."""
+        trees = {key: tree for key, tree in self.trees.items() if tree.founders}
+        parts = [orphans(tree.found, tree.founders).assign(tree=key) for key, tree in trees.items()]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["tree"])
 
     def fits(self) -> pd.DataFrame:
         """The fits of all cross-detections; failed ones with the reason."""
@@ -169,10 +177,11 @@ def decoder_trees(models: Cross, draws: int = 1000, seed: int = 0) -> dict[str, 
     return {
         "detection": Tree(
             "base models known, cross-detection", f"{text}, by DIF fingerprints against real images", plain,
-            family(plain, founders), first, True, tuned=tuned,
+            family(plain, founders), first, True, tuned=tuned, founders=founders,
         ),
         "founders": Tree(
-            "base models known, whitened F_A", text, kin, family(kin, founders), first, True, tuned=tuned
+            "base models known, whitened F_A", text, kin, family(kin, founders), first, True, tuned=tuned,
+            founders=founders,
         ),
         "forest": Tree(
             "nothing known, whitened F_A", "Without known base models, parents and children are linked",

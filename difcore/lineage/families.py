@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from difcore.stats import auc, auc_interval, wilson
 
@@ -145,6 +146,36 @@ def family(found: Evidence, founders: Sequence[str] = (), least: float = LEAST) 
     columns = ["parent", "child", "kinship", "kinship_low", "kinship_high", "share", "back", "auc", "confidence",
                "forward", "directed"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+def orphans(found: Evidence, founders: Sequence[str]) -> pd.DataFrame:
+    """Of each model that is no founder: how likely it is kin to none of the founders, as far as these can tell.
+
+    The nearest founder's similarity a = max_i (s_ij + s_ji) / 2 is compared with those of the F (F - 1) / 2 pairs of
+    founders, which are unrelated: taken for normal, with their own mean m and standard deviation d, another unrelated
+    pair reaches a with p1 = P(t_{n-1} >= (a - m) / (d sqrt(1 + 1 / n))), and the largest of F with
+    p = 1 - (1 - p1)^F (Sidak), n the number of pairs. p = 1 with fewer than three founders.
+
+    Returns
+    -------
+    DataFrame
+        model, nearest (founder), similarity, p (of having no ancestor among the founders), founders, pairs.
+    """
+    place = {name: k for k, name in enumerate(found.names)}
+    known = [place[name] for name in founders if name in place]
+    alike = (found.share + found.share.T) / 2
+    null = alike[np.ix_(known, known)][np.triu_indices(len(known), 1)]
+    rows = []
+    for name, j in place.items():
+        if j in known or not known:
+            continue
+        nearest = max(known, key=lambda i: alike[i, j])
+        p = 1.0
+        if len(null) > 2:
+            t = (alike[nearest, j] - null.mean()) / (null.std(ddof=1) * np.sqrt(1 + 1 / len(null)))
+            p = -float(np.expm1(len(known) * np.log1p(-student.sf(t, len(null) - 1))))
+        rows.append((name, found.names[nearest], alike[nearest, j], p, len(known), len(null)))
+    return pd.DataFrame(rows, columns=["model", "nearest", "similarity", "p", "founders", "pairs"])
 
 
 @dataclass(frozen=True)
