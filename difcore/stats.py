@@ -129,6 +129,36 @@ def detection(real: ArrayLike, fake: ArrayLike, threshold: float) -> Detection:
     return Detection(int((real <= threshold).sum()), len(real), int((fake > threshold).sum()), len(fake), area)
 
 
+def found_at(real: ArrayLike, fake: ArrayLike, rate: float) -> float:
+    """Share of fakes above the score that at most a share ``rate`` of these reals exceeds."""
+    ranked = np.sort(np.asarray(real, np.float64).ravel())[::-1]
+    return float((np.asarray(fake, np.float64).ravel() > ranked[min(int(rate * len(ranked)), len(ranked) - 1)]).mean())
+
+
+def cllr(real: ArrayLike, fake: ArrayLike) -> float:
+    """Cost of likelihood ratios, given as log10 LR of reals and of fakes (Bruemmer and du Preez 2006), in bits.
+
+    (mean log2(1 + 1 / LR) of the fakes + mean log2(1 + LR) of the reals) / 2: 0 if they are right and certain, 1 if
+    they say nothing, more if they mislead.
+    """
+    x, y = (np.asarray(v, np.float64).ravel() * np.log(10) for v in (real, fake))
+    return float((np.logaddexp(0, -y).mean() + np.logaddexp(0, x).mean()) / (2 * np.log(2)))
+
+
+def calibration_error(real: ArrayLike, fake: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error of log10 LRs at even odds, in [0, 1], both classes with equal weight.
+
+    The posteriors LR / (1 + LR) fall into ``bins`` of equal width; summed is the weight of each times the distance
+    between its mean posterior and its share of fakes.
+    """
+    x, y = (np.asarray(v, np.float64).ravel() for v in (real, fake))
+    posterior = 1 / (1 + 10.0 ** -np.concatenate([x, y]))
+    weight = np.concatenate([np.full(len(x), 0.5 / len(x)), np.full(len(y), 0.5 / len(y))])
+    place = np.minimum((posterior * bins).astype(int), bins - 1)
+    gap = weight * (posterior - (np.arange(len(weight)) >= len(x)))
+    return float(np.abs(np.bincount(place, gap, bins)).sum())
+
+
 def as_row(result: Detection) -> dict[str, float]:
     """A Detection as flat columns of a table; ``accuracy`` is the balanced one."""
     return {

@@ -417,7 +417,7 @@ def test_detect_ranks_fingerprints_given_among_images(world: World, tmp_path: Pa
     assert (images[0]["best"], images[0]["verdict"]) == ("a", "generated")
     assert [entry["verdict"] for entry in images[1:]] == ["no match"] * 8 + ["not applicable"]
     assert [match["fingerprint"] for match in images[0]["matches"]] == ["a", "z"]
-    keys = {"fingerprint", "rho", "z", "p", "p_holm", "nearest_centre", "verdict", "reason"}
+    keys = {"fingerprint", "rho", "z", "p", "p_holm", "log10_lr", "nearest_centre", "verdict", "reason"}
     assert set(images[0]["matches"][0]) == keys and images[-1]["best"] is None
     assert {match["reason"] for match in images[-1]["matches"]} == {"constant image"}
     assert all(0 < match["p"] <= match["p_holm"] <= 1 for entry in images[:-1] for match in entry["matches"])

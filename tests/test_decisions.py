@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import noise_images, write_images
 
 from difcore.fingerprints.detector import OFFICIAL, Detector, Evaluation
-from difcore.fingerprints.null import null_of
+from difcore.fingerprints.null import null_of, reals_of
 from difcore.fingerprints.verdicts import (
     COLUMNS,
     DEMOSAICED,
@@ -53,6 +53,18 @@ def test_reals_are_called_generated_at_the_stated_rate_whatever_the_number_of_fi
         accused = table[table.verdict == "generated"].image.nunique() / 1500
         assert 0.01 < accused < 0.075, count
         assert (table.p <= 0.05).mean() == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_likelihood_ratio_where_the_generators_images_are_known() -> None:
+    fakes = reals_of(np.random.default_rng(5).normal(0.05, 0.01, 400))
+    f = fingerprint("f", fakes=fakes)
+    table = judge({"f": f}, np.array([[0.001, 0.025, 0.05, -0.09]]), list("abcd"), [PLAIN] * 4).set_index("image")
+    # Of normal distributions .05 apart with sigma .01: log10 LR = 5 (rho - .025) / .01 / ln 10, as far as 400 vouch.
+    most = np.log10(401)
+    np.testing.assert_allclose(table.log10_lr[["a", "b", "c"]], [-most, 0, most], atol=0.15)
+    assert table.log10_lr["d"] == -most and table.verdict["d"] == "undecided"
+    assert table.reason["d"] == "outside what was calibrated" and table.reason["a"] == ""
+    assert judge({"f": fingerprint("f")}, np.array([[0.0]]), ["a"], [PLAIN]).log10_lr.isna().all()
 
 
 def test_ranked_by_z_with_the_papers_decision_beside_it() -> None:

@@ -39,6 +39,11 @@ def test_arrays_in_verdicts_out_and_the_file_finds_its_own_filter(tmp_path: Path
     np.testing.assert_array_equal(again.score(images), found.score(images))
     assert again.filter().hash == found.filter().hash and again.filter().limit == 0.7
     np.testing.assert_allclose(table.rho, found.score(images))
+    assert again.fakes == found.fakes and found.fakes is not None and found.fakes.n == 32
+    assert (table.log10_lr[:12] > 1).all() and (table.log10_lr[12:24] < 0).mean() > 0.8
+    measured = found.evaluate(REAL[48:], FAKE[48:]).calibration(found)
+    assert 0 <= measured["cllr"] < 0.5 and 0 <= measured["calibration_error"] < 0.3  # type: ignore[operator]
+    assert measured["found_at_5"] == 1
 
 
 def test_images_that_it_was_fitted_to_are_named_and_not_counted(tmp_path: Path) -> None:

@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from difcore.stats import Detection, as_row, auc, auc_interval, balanced_interval, detection, mover, wilson
+from difcore.stats import (
+    Detection,
+    as_row,
+    auc,
+    auc_interval,
+    balanced_interval,
+    calibration_error,
+    cllr,
+    detection,
+    found_at,
+    mover,
+    wilson,
+)
 
 Z = 1.959963984540054  # 97.5 % point of the normal distribution
 SCORES = st.lists(st.integers(-5, 5).map(lambda k: k / 4), min_size=1, max_size=30)  # few values: many ties
@@ -230,3 +242,20 @@ def test_the_intervals_cover_the_truth_as_often_as_they_say() -> None:
         low, high = auc_interval(auc(rng.standard_normal(15), shift + rng.standard_normal(15)), 15, 15)
         hits += low <= truth <= high
     assert 0.91 < hits / trials < 0.99
+
+
+def test_likelihood_ratios_of_known_distributions_are_calibrated_and_others_are_not() -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(0, 1, 20_000), rng.normal(2, 1, 20_000)
+
+    def ratio(x: np.ndarray) -> np.ndarray:
+        return (2 * x - 2) / np.log(10)  # log10 N(x; 2, 1) / N(x; 0, 1)
+
+    right = cllr(ratio(real), ratio(fake))
+    assert 0.3 < right < min(cllr(k * ratio(real), k * ratio(fake)) for k in (0.3, 3))
+    assert calibration_error(ratio(real), ratio(fake)) < 0.01 < calibration_error(3 * ratio(real), 3 * ratio(fake))
+    assert cllr([0, 0], [0]) == pytest.approx(1) and calibration_error([0, 0], [0]) == pytest.approx(0)
+    assert cllr([-9], [9]) < 1e-6 < 1 < cllr([9], [-9]) and calibration_error([9], [-9]) == pytest.approx(1, abs=1e-6)
+    # A normal real exceeds 1.645 with p = .05; of fakes around 2, P(z > -.355) = .639 do.
+    assert found_at(real, fake, 0.05) == pytest.approx(0.639, abs=0.02)
+    assert found_at([1, 2, 3], [3, 4], 0.01) == 0.5

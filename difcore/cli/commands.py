@@ -122,12 +122,16 @@ def evaluate(
         "command": "evaluate", "fingerprint": path, "name": detector.name, "method": detector.method,
         "crop": detector.crop, "jpeg": of.jpeg, "seed": seed, **told.filter_fields(used), "mu_real": detector.mu_real,
         "mu_fake": detector.mu_fake, **{f"rho_{label}": rho.mean() for label, rho in found.rho.items()},
-        **told.detection_fields(found.detection), "false_alarm": of.false_alarm, "null": told.null_fields(detector),
+        **told.detection_fields(found.detection), **found.calibration(detector),
+        "false_alarm": of.false_alarm, "null": told.null_fields(detector),
         **{f"called_{label}": n for label, n in found.called(detector.null, of.false_alarm).items()},
         "in_training_set": trained, "in_null": in_null, "skipped": list(map(vars, found.skipped)),
         "warnings": [*warnings, *confounds_of(reals, fakes, of.jpeg, can_match=False).warnings],
     }  # fmt: skip
     facts = told.detection_facts(document)
+    facts["found at 1 % and 5 % of these reals"] = " and ".join(told.percent(document[f"found_at_{k}"]) for k in (1, 5))
+    if document["cllr"] is not None:
+        facts["likelihood ratios"] = "cost {cllr:.3f} bit, calibration error {calibration_error:.3f}".format(**document)
     facts["mean correlation"] = "real {rho_real:+.4f}, fake {rho_fake:+.4f}".format(**document)
     facts["centres at the fit"] = "real {mu_real:+.4f}, fake {mu_fake:+.4f}".format(**document)
     facts["null"] = told.null_text(document)

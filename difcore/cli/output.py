@@ -143,14 +143,15 @@ def matches_table(document: Mapping[str, Any]) -> Table:
     """The fingerprints that were asked about each image, best match first."""
     caption = (
         "z: standard deviations above real images; p: probability that a real one correlates as much; Holm: the same, "
-        f"corrected for the number of fingerprints; generated if at most {document['false_alarm']:g}. No match does "
+        f"corrected for the number of fingerprints; log LR: of generated against real, log10; "
+        f"generated if at most {document['false_alarm']:g}. No match does "
         "not mean real."
     )
     found = table(header_style="bold", caption=caption, caption_justify="left")
     found.add_column("image", overflow="fold")
     found.add_column("fingerprint", overflow="fold")
-    forms = {"rho": "+.4f", "z": "+.1f", "p": ".2g", "p_holm": ".2g"}
-    for heading in ("correlation", "z", "p", "Holm"):
+    forms = {"rho": "+.4f", "z": "+.1f", "p": ".2g", "p_holm": ".2g", "log10_lr": "+.1f"}
+    for heading in ("correlation", "z", "p", "Holm", "log LR"):
         found.add_column(heading, justify="right", no_wrap=True)
     found.add_column("nearest centre")
     found.add_column("verdict", overflow="fold", min_width=14)

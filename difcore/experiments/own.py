@@ -31,7 +31,7 @@ from difcore.fingerprints.correlation import ncc
 from difcore.fingerprints.detector import FOREIGN_DENOISER, Bank, Detector, filter_for, read_named
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.fitting import FITTED, HELD_OUT, FitOptions, check_method, draw, fit_pattern, unique_pair
-from difcore.fingerprints.null import null_of
+from difcore.fingerprints.null import null_of, reals_of
 from difcore.fingerprints.verdicts import FALSE_ALARM, GENERATED, NOT_APPLICABLE, contents
 from difcore.images.crops import Skipped, read_crop
 from difcore.images.folders import find_generators, list_images
@@ -127,7 +127,9 @@ def train_your_own(
         result = as_row(detection(rho["real"], rho["fake"], found.threshold))
         rows.append({"encoding": encoding_label(quality), "n_train": sizes.n_train, **result, "seed": plan.seed})
         images = frozenset(contents(parts.test_real.hashes))
-        runs.append((replace(found, null=null_of({HELD_OUT: rho["real"]}), null_images=images), rho, sets.skipped))
+        null, fakes = null_of({HELD_OUT: rho["real"]}), reals_of(rho["fake"])
+        known = replace(found, null=null, fakes=fakes, null_images=images)
+        runs.append((known, rho, sets.skipped))
     confounds = look_closer(confounds_of(paths["real"], paths["fake"]), paths["real"], paths["fake"], plan.seed)
     own, rho, skipped = runs[0]
     return OwnFit(own, pd.DataFrame(rows), rho, skipped, confounds)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from difcore.files import DATA_DIR, atomic_safetensors, read_safetensors, sha256_file
 from difcore.fingerprints.correlation import Array, lattice_shares, ncc
-from difcore.fingerprints.null import Null, Reals, null_of
+from difcore.fingerprints.null import Null, Reals, log10_ratio, null_of
 from difcore.fingerprints.verdicts import (
     DEMOSAICED,
     FALSE_ALARM,
@@ -37,7 +37,7 @@ from difcore.images.sources import locate, release_registry
 from difcore.machine.winograd import TORCH
 from difcore.residuals.denoisers import DEFAULT_DENOISER, LIMIT, Denoiser, has_name, load_denoiser
 from difcore.residuals.sets import ResidualSet, Source, residuals_of
-from difcore.stats import Detection, detection
+from difcore.stats import Detection, calibration_error, cllr, detection, found_at
 
 if TYPE_CHECKING:
     from difcore.fingerprints.dif import DifPlan
@@ -51,7 +51,7 @@ GIVEN = "given reals"  # the kind of the null of --reals
 IN_TRAINING = "in training set: the fingerprint was fitted to this image"
 IN_NULL = "in the null: real images are judged by this one"
 # Names of tensors in a file: correlations of a kind of reals; content hashes.
-NULL, NULL_IMAGES, TRAINED = "null ", "images of the null", "trained"
+NULL, NULL_IMAGES, TRAINED, FAKES = "null ", "images of the null", "trained", "generated"
 TABLE = DATA_DIR / "published_null.csv"  # ``scripts/published_null.py``'s: correlations of photographs with the 13
 read_table = cache(pd.read_csv)
 KINDS = {"jpeg": "JPEG photographs", "lossless": "lossless photographs", "demosaiced": DEMOSAICED}
@@ -78,6 +78,8 @@ class Detector:
         Provenance (data, plan, seed) and the residual filter's settings: denoiser, denoiser_sha256, limit, F_DnCNN.
     null : Null or None
         How reals that it was not fitted to correlate with it. None: unknown, so no false-alarm rate can be stated.
+    fakes : Reals or None
+        The same of the generator's images. None: unknown, so no likelihood ratio can be stated.
     trained, null_images : frozenset of str
         ``contents`` of the images that it was fitted to, and of the reals of the null; empty: unknown.
     denoiser : Denoiser or None
@@ -98,6 +100,7 @@ class Detector:
     name: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     null: Null | None = None
+    fakes: Reals | None = None
     trained: frozenset[str] = frozenset()
     null_images: frozenset[str] = frozenset()
     denoiser: Denoiser | None = field(default=None, compare=False, repr=False)
@@ -115,6 +118,7 @@ class Detector:
             object.__setattr__(self, "mu_real", -self.mu_real)
             object.__setattr__(self, "mu_fake", -self.mu_fake)
             object.__setattr__(self, "null", self.null and self.null.turned())
+            object.__setattr__(self, "fakes", self.fakes and Reals(tuple(-r for r in self.fakes.rho)))
 
     @property
     def threshold(self) -> float:
@@ -259,6 +263,7 @@ class Detector:
         tensors = {"pattern": self.pattern.float()}
         kinds = self.null.kinds.items() if self.null else ()
         tensors |= {NULL + kind: torch.tensor(reals.rho, dtype=torch.float64) for kind, reals in kinds}
+        tensors |= {FAKES: torch.tensor(self.fakes.rho, dtype=torch.float64)} if self.fakes else {}
         for key, digests in ((TRAINED, self.trained), (NULL_IMAGES, self.null_images)):
             if digests:
                 tensors[key] = torch.tensor([list(bytes.fromhex(one)) for one in sorted(digests)], dtype=torch.uint8)
@@ -286,7 +291,9 @@ class Detector:
                 for key in (TRAINED, NULL_IMAGES)
             )
             found = cls(tensors["pattern"], **facts)
-            return replace(found, null=Null(kinds) if kinds else None, trained=trained, null_images=null_images)
+            null = Null(kinds) if kinds else None
+            fakes = Reals(tuple(tensors[FAKES].tolist())) if FAKES in tensors else None
+            return replace(found, null=null, fakes=fakes, trained=trained, null_images=null_images)
         except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             hint = "; for the authors' chk_0.pt use `difcore import-official`" if path.suffix == ".pt" else ""
             raise ValueError(f"{path} is not a difcore fingerprint: {error}{hint}") from error
@@ -364,6 +371,15 @@ class Evaluation:
     def count(self, reason: str) -> int:
         """How many were skipped for this reason."""
         return sum(entry.reason == reason for entry in self.skipped)
+
+    def calibration(self, detector: Detector) -> dict[str, float | None]:
+        """``stats.cllr`` and ``calibration_error`` of its likelihood ratios, if it has any; what it finds at 1, 5 %."""
+        real, fake = self.rho["real"], self.rho["fake"]
+        found = {f"found_at_{rate}": found_at(real, fake, rate / 100) for rate in (1, 5)}
+        if detector.null is None or detector.fakes is None:
+            return {**found, "cllr": None, "calibration_error": None}
+        x, y = (log10_ratio(detector.null, detector.fakes, rho) for rho in (real, fake))
+        return {**found, "cllr": cllr(x, y), "calibration_error": calibration_error(x, y)}
 
     def called(self, null: Null | None, rate: float) -> dict[str, int | None]:
         """How many of each class ``decide`` would call generated at ``rate``; None without a null."""
@@ -461,7 +477,8 @@ class Bank:
         -------
         DataFrame
             image, fingerprint, rho; z, standard deviations above reals; p, the probability that a real correlates as
-            much, and p_holm, corrected for the number of detectors; nearest_centre, the paper's decision; verdict:
+            much, and p_holm, corrected for the number of detectors; log10_lr, how much likelier that is of the
+            generator's images than of reals; nearest_centre, the paper's decision; verdict:
             "generated", "no match" (which does not mean real), "undecided" or "not applicable"; reason.
         """
         return self.judge(images, false_alarm, jpeg, progress).table

@@ -13,7 +13,7 @@ import numpy as np
 from difcore.files import sha256_bytes
 from difcore.fingerprints.detector import Detector
 from difcore.fingerprints.dif import DifPlan, fit_marra18, fit_restarted
-from difcore.fingerprints.null import null_of
+from difcore.fingerprints.null import null_of, reals_of
 from difcore.fingerprints.verdicts import contents
 from difcore.images.crops import Skipped
 from difcore.machine.devices import device_name
@@ -92,6 +92,7 @@ def fitted(
         found,
         metadata={**found.metadata, "jpeg": options.jpeg},
         null=null,
+        fakes=reals_of(rho.get("fake", ())),
         trained=frozenset(digest for part in drawn.values() for digest in contents(part.hashes)),
         null_images=frozenset(contents(rest["real"].hashes)) if null else frozenset(),
         report=Report(

@@ -13,12 +13,13 @@ Floats = NDArray[np.float64]
 FEW = 20  # reals below which their correlations are taken for normal: too few to see a tail
 TAIL, LEAST = 0.1, 10  # share of the reals that the tail is fitted to, and the least of them
 HEAVIEST = 0.5  # shape of the tail; from 1/2 its variance is infinite, and no correlation's is
+UNLIKE = 4.0  # standard deviations from all that was measured at which a correlation is of something else
 BEYOND = 100  # the tail is believed down to 1 / (BEYOND (n + 1)), not further
 
 
 @dataclass(frozen=True)
 class Reals:
-    """Correlations of one kind of real images with a fingerprint that was not fitted to them.
+    """Correlations of one kind of images, mostly real ones, with a fingerprint that was not fitted to them.
 
     ``rho``: ascending; at least two different ones.
     """
@@ -136,12 +137,38 @@ class Null:
         return np.max([reals.p(rho) for reals in self.kinds.values()], axis=0)
 
 
-def null_of(rho: Mapping[str, ArrayLike]) -> Null | None:
-    """The null of correlations by kind of real images, None without two different values of any kind.
+def log10_ratio(null: Null, fakes: Reals, rho: ArrayLike) -> Floats:
+    """log10 of how much likelier correlations are of the generator's images than of reals, (N,).
 
-    Correlations of exactly 0 are those of constant images, which say nothing, and are left out.
+    Each class is taken for normal with the mean and the sigma of its n known images, the next of which has Student's t
+    distribution with n - 1 degrees of freedom, scaled by sigma sqrt(1 + 1 / n). Of several kinds of reals the likeliest
+    counts. Held within log10(n + 1) of the smaller class: so few images vouch for no more.
     """
-    known = {kind: np.asarray(values, np.float64).ravel() for kind, values in rho.items()}
-    known = {kind: values[np.isfinite(values) & (values != 0)] for kind, values in known.items()}
-    kinds = {kind: Reals(tuple(values)) for kind, values in known.items() if len(np.unique(values)) >= 2}
+
+    def density(known: Reals) -> Floats:
+        return np.asarray(student.logpdf(rho, known.n - 1, known.mean, known.sigma * np.sqrt(1 + 1 / known.n)))
+
+    ratio = density(fakes) - np.max([density(reals) for reals in null.kinds.values()], axis=0)
+    most = np.log10(min(null.n, fakes.n) + 1)
+    return np.asarray(np.clip(ratio / np.log(10), -most, most))
+
+
+def unlike(null: Null, fakes: Reals, rho: float) -> bool:
+    """Whether a correlation is more than ``UNLIKE`` sigma from the generator's images and from each kind of reals."""
+    return all(abs(float(known.z(rho))) > UNLIKE for known in (fakes, *null.kinds.values()))
+
+
+def reals_of(rho: ArrayLike) -> Reals | None:
+    """Correlations of one kind of images, None without two different values.
+
+    Those of exactly 0 are of constant images, which say nothing, and are left out.
+    """
+    values = np.asarray(rho, np.float64).ravel()
+    values = values[np.isfinite(values) & (values != 0)]
+    return Reals(tuple(values)) if len(np.unique(values)) >= 2 else None
+
+
+def null_of(rho: Mapping[str, ArrayLike]) -> Null | None:
+    """The null of correlations by kind of real images; None if ``reals_of`` finds none of any kind."""
+    kinds = {kind: reals for kind, values in rho.items() if (reals := reals_of(values))}
     return Null(kinds) if kinds else None

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from difcore.fingerprints.correlation import nearest_centre
-from difcore.fingerprints.null import FEW, Null
+from difcore.fingerprints.null import FEW, Null, log10_ratio, unlike
 from difcore.images.crops import read_crop, sha256_pixels
 from difcore.images.decoding import open_image
 from difcore.images.headers import header_facts
@@ -30,7 +30,7 @@ DEMOSAICED = "demosaiced photographs"  # a kind of reals that only counts for im
 # Share of a residual that a lattice of period 2 explains: the least of the shipped null's demosaiced photographs, and
 # more than any of its lossless ones (the greatest: 0.00033).
 LATTICE = 0.0004
-COLUMNS = ("image", "fingerprint", "rho", "z", "p", "p_holm", "nearest_centre", "verdict", "reason")
+COLUMNS = ("image", "fingerprint", "rho", "z", "p", "p_holm", "log10_lr", "nearest_centre", "verdict", "reason")
 
 
 def contents(hashes: Iterable[str]) -> list[str]:
@@ -104,7 +104,7 @@ def not_applicable(detector: Detector, condition: Condition, rho: float, unfit: 
     return unfit or ("in training set" if contents([condition.content])[0] in detector.trained else "")
 
 
-def undecided(detector: Detector, condition: Condition, asked: int, rate: float, jpeg: bool) -> str:
+def undecided(detector: Detector, condition: Condition, rho: float, asked: int, rate: float, jpeg: bool) -> str:
     """Why an image that was not called generated may be so nevertheless; empty if nothing speaks for that."""
     if detector.null is None:
         return f"no null: {detector.metadata.get(NO_NULL, 'give --reals')}"
@@ -112,6 +112,8 @@ def undecided(detector: Detector, condition: Condition, asked: int, rate: float,
         return f"{detector.null.n} reals cannot vouch for it"
     if detector.foreign and (jpeg or condition.jpeg_quality is not None):
         return "JPEG last: does not survive"
+    if detector.fakes is not None and unlike(detector.null, detector.fakes, rho):
+        return "outside what was calibrated"
     return "made larger" if condition.resampled else ""
 
 
@@ -137,12 +139,14 @@ def judge(
     if not 0 < rate < 1:
         raise ValueError(f"a false-alarm rate lies between 0 and 1, got {rate}")
     known = list(detectors.items())
-    z, p, plain, margin = (np.full(rho.shape, np.nan) for _ in range(4))
+    z, p, plain, margin, ratio = (np.full(rho.shape, np.nan) for _ in range(5))
     for k, (_, d) in enumerate(known):
         margin[k] = (rho[k] - d.mu_real) / (d.mu_fake - d.mu_real or 1)
         if d.null is not None:
             ordinary = d.null.without(DEMOSAICED)
             z[k], plain[k], p[k] = ordinary.z(rho[k]), ordinary.p(rho[k]), false_alarm_of(d.null, rho[k], lattices)
+            if d.fakes is not None:
+                ratio[k] = log10_ratio(d.null, d.fakes, rho[k])
     rows = []
     for i, (image, condition) in enumerate(zip(images, conditions, strict=True)):
         mute = [not_applicable(d, condition, rho[k, i], (unfit or {}).get(n, "")) for k, (n, d) in enumerate(known)]
@@ -159,9 +163,10 @@ def judge(
                 verdict = NOT_APPLICABLE
             elif not adjusted[k] <= rate:
                 reason = "a camera's mosaic may do so" if ordinary_only[k] <= rate else ""
-                reason = reason or undecided(d, condition, int(asked.sum()), rate, jpeg)
+                reason = reason or undecided(d, condition, float(rho[k, i]), int(asked.sum()), rate, jpeg)
                 verdict = UNDECIDED if reason else NO_MATCH
-            rows.append((image, name, float(rho[k, i]), z[k, i], p[k, i], adjusted[k], near, verdict, reason))
+            numbers = float(rho[k, i]), z[k, i], p[k, i], adjusted[k], ratio[k, i]
+            rows.append((image, name, *numbers, near, verdict, reason))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
