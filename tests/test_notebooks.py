@@ -65,7 +65,14 @@ OFFLINE: dict[str, dict[str, Any]] = {
     "30_inspector": {"fingerprints": ["demo"], "demo_images": 1, "most": 1},
     "31_detect_by_drop": {"demo_images": 1},
     "32_compare": {"demo_images": 2, "draws": 9},
+    "40_robustness": {**DECODER, "size": 64, "crop": 32, "draws": 1, "methods": ["marra18", "joslin20"]},
     "44_controls": {"demo_images": 12, "crop": 64, "planted": 10, "most": 10},
+    "45_filter": {
+        **{**DECODER, "generators": ["demo-deconv2", "demo-deconv4"], "draws": 1},
+        "filters": ["highpass", "wavelet", "scenes"],
+        "methods": ["marra18"],
+        "fitted": ["demo-deconv2"],
+    },
 }
 RELEASE: dict[str, dict[str, Any]] = {
     "02_fingerprints": {**DEMO, "denoiser": "tiny"},
@@ -96,12 +103,14 @@ ROWS = {  # of every table
     "23_fig_H_cross_detection_progans": {"cross_detection": 9, "blocks": 4, "fits": 3},
     "24_fig_I_cross_correlation_FA": {"cross_correlation": 9, "test": 1, "fits": 3},
     "25_fig_J_cross_correlation_FE": {"cross_correlation": 9, "tests": None, "fits": 3},
-    "26_lineage_tree": {"edges": None, "cross_detection": 9, "fits": 3},
+    "26_lineage_tree": {"edges": None, "orphans": 2, "cross_detection": 9, "fits": 3},
     "27_train_progan": {"changes": None},
     "30_inspector": {"rho": 4, "peaks": None},
     "31_detect_by_drop": {"images": 4, "detection": 12, "stated": 2, "refused": 1},
     "32_compare": {"pairs": 3},
+    "40_robustness": {"operations": 62},
     "44_controls": {"findings": 7, "planted": 4},
+    "45_filter": {"filters": 6, "cells": 24},
 }
 FIGURES = {
     "00_start_here": ["images", "fingerprint", "scores"],
@@ -132,7 +141,9 @@ FIGURES = {
     "30_inspector": ["panes", "charts"],
     "31_detect_by_drop": ["z", "evidence"],
     "32_compare": ["first", "last"],
+    "40_robustness": ["operations"],
     "44_controls": ["pairs", "marks"],
+    "45_filter": ["filters"],
 }
 
 
@@ -217,7 +228,7 @@ def test_artefacts(output: Path) -> None:
             continue  # four images of each model may show no kinship
         assert len(table) > 0 if rows is None else len(table) == rows
         empty = table.columns[table.isna().all()]
-        assert set(empty) <= {"reason"}  # of a verdict: none needs one here
+        assert set(empty) <= {"reason", "log10_lr"}  # of verdicts: none needs a reason here; fingerprints without fakes
     for key in FIGURES[name]:
         assert_shows_something((output / f"{key}.png").read_bytes())
         assert (output / f"{key}.pdf").read_bytes().startswith(b"%PDF-")
