@@ -73,6 +73,7 @@ def drop_answer(files: Sequence[tuple[str, bytes]], bank: Bank, rate: float, com
     from difcore.experiments.dropping import examine_bytes, summary
     from difcore.figures.panels import evidence_panels
     from difcore.records.tables import show_table
+    from difcore.widgets.workbench import SHOWN
 
     found = examine_bytes(files, bank, rate)
     report = base64.b64encode(examiners_report(found, command).encode()).decode()
@@ -86,7 +87,7 @@ def drop_answer(files: Sequence[tuple[str, bytes]], bank: Bank, rate: float, com
         f'<div style="max-height: 24em; overflow: auto">{show_table(found.table).to_html()}</div></details>'
     )
     best = [(row.image, row.fingerprint) for row in found.best().itertuples()]
-    return HTML("".join(parts)), [evidence_panels(**found.evidence(*pair)) for pair in best[:6]]
+    return HTML("".join(parts)), [evidence_panels(**found.evidence(*pair)) for pair in best[:SHOWN]]
 
 
 def drop_app(fingerprints: Sequence[str], data_root: str = "", example: Sequence[tuple[str, bytes]] = ()) -> Any:

@@ -6,31 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ipywidgets
 import numpy as np
 
 from difcore.figures.inspection import COLOURS, Look, comparison
 from difcore.figures.spectra import CHANNELS, lag_correlation
-from difcore.figures.style import NotebookFigure, png
-from difcore.fingerprints.detector import Detector
+from difcore.figures.style import png
 from difcore.images.decoding import ImageError
 from difcore.widgets.controls import choice, explorer, slider
 
 SHOWN = 6  # images whose evidence is drawn
-
-
-class Sees(Protocol):
-    """What the inspector looks into: ``experiments.showroom.Room``."""
-
-    @property
-    def detectors(self) -> Mapping[str, Detector]: ...
-    @property
-    def images(self) -> Mapping[str, Any]: ...
-    def seen(self, fingerprint: str, image: str) -> tuple[np.ndarray, np.ndarray]: ...
-    def view(self, fingerprint: str, image: str, look: Look) -> NotebookFigure: ...
-    def charts(self, fingerprint: str, image: str) -> NotebookFigure: ...
 
 
 def within(look: Look, crop: int) -> Look:
@@ -38,9 +25,10 @@ def within(look: Look, crop: int) -> Look:
     return replace(look, row=min(look.row, crop - 1), column=min(look.column, crop - 1))
 
 
-def inspector(room: Sees, folder: Path | str = ".") -> ipywidgets.VBox:
+def inspector(room: Any, folder: Path | str = ".") -> ipywidgets.VBox:
     """Every fingerprint with every image; a cursor and a zoom that all panes share; the view as files and as code.
 
+    ``room``: an ``experiments.showroom.Room``, or what has its detectors, images, ``seen``, ``view`` and ``charts``.
     "Save" writes inspector.png, .svg and inspector_charts.png, .svg into ``folder``.
     """
     charts = cache(lambda fingerprint, image: png(room.charts(fingerprint, image), effort=1))
