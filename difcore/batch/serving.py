@@ -46,9 +46,11 @@ def serve(fingerprints: Sequence[str], port: int = 0, browser: bool = True) -> i
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
         token = secrets.token_hex(16)
-        command = [sys.executable, "-m", "voila", "app.ipynb", "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}"]
-        command += [f"--token={token}", "--template=difcore", "--Voila.log_level=WARN"]
-        command += [f"--Voila.tornado_settings={{'websocket_max_message_size': {LARGEST}}}"]
+        # In a file of this user's, which Voila reads in its folder: all users see a command line.
+        settings = {"ip": "127.0.0.1", "port": port, "token": token, "open_browser": False, "log_level": "ERROR"}
+        settings["tornado_settings"] = {"websocket_max_message_size": LARGEST}
+        atomic_json(Path(root, "voila.json"), {"Voila": settings, "VoilaConfiguration": {"template": "difcore"}})
+        command = [sys.executable, "-m", "voila", "app.ipynb"]
         paths = os.pathsep.join(filter(None, (root, os.environ.get("JUPYTER_PATH"))))
         address = f"http://127.0.0.1:{port}/?token={token}"
         print(f"difcore app: {address} (Ctrl-C ends it)", flush=True)
