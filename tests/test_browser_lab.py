@@ -244,7 +244,7 @@ def read_verdict(page: Page, widget: Locator, tmp_path: Path) -> None:
     with page.expect_file_chooser() as chooser:
         widget.get_by_role("button", name="Choose images").press("Enter")
     chooser.value.set_files([tmp_path / name, tmp_path / "notes.txt"])
-    widget.get_by_text("Save the examiner's report").wait_for(timeout=60_000)
+    widget.get_by_text(name).first.wait_for(timeout=60_000)
     text = widget.inner_text()
     assert name in text and any(word in text for word in ("generated", "no match", "undecided"))
     assert "notes.txt: not an image" in text
@@ -285,6 +285,8 @@ def test_the_app(page: Page, tmp_path: Path) -> None:
             widget.wait_for(timeout=90_000)
             read_verdict(page, widget, tmp_path)
             assert "import" not in page.locator("body").inner_text()  # no code
+            page.screenshot(path=tmp_path / "app.png")
+            page.goto("about:blank")  # the page would tell of the connection that is cut
         finally:
             server.terminate()
             server.wait(timeout=20)

@@ -105,7 +105,7 @@ def test_verdicts_are_those_of_the_bank_and_a_mark_is_told(bank: Bank) -> None:
     assert found.table.drop(columns="image").equals(expected.drop(columns="image"))
     assert found.stated["image"].tolist() == ["marked.png"]
     assert found.stated["value"].iloc[0].startswith("StableDiffusionV1, ")
-    assert summary(found)["says"].tolist()[0] == "nothing"
+    assert summary(found)["the file says"].tolist()[0] == "nothing"
 
 
 def test_the_report_holds_all_and_loads_nothing(bank: Bank) -> None:

@@ -77,14 +77,17 @@ def drop_answer(files: Sequence[tuple[str, bytes]], bank: Bank, rate: float, com
 
     found = examine_bytes(files, bank, rate)
     report = base64.b64encode(examiners_report(found, command).encode()).decode()
-    parts = [show_table(summary(found)).to_html()] if found.files else []
+    airy = 'style="border-collapse: separate; border-spacing: 1em .2em; line-height: 1.4"'
+    tables = [show_table(t).set_properties(**{"vertical-align": "top"}) for t in (summary(found), found.table)]
+    short, whole = (table.set_table_attributes(airy).to_html() for table in tables)
+    parts = [short] if found.files else []
     if found.refused:
         rows = "".join(f"<li>{escape(f'{shown(s.path)}: {s.reason}')}</li>" for s in found.refused)
         parts.append(f"<p>Not looked at:</p><ul>{rows}</ul>")
+    link = f'href="data:text/html;base64,{report}" style="color: #1769aa; text-decoration: underline"'
     parts.append(
-        f'<p><a download="examiners_report.html" href="data:text/html;base64,{report}">Save the examiner\'s report</a>'
-        "</p><details><summary>Every fingerprint</summary>"
-        f'<div style="max-height: 24em; overflow: auto">{show_table(found.table).to_html()}</div></details>'
+        f'<p><a download="examiners_report.html" {link}>Save the examiner\'s report</a></p><details>'
+        f'<summary>Every fingerprint</summary><div style="max-height: 24em; overflow: auto">{whole}</div></details>'
     )
     best = [(row.image, row.fingerprint) for row in found.best().itertuples()]
     return HTML("".join(parts)), [evidence_panels(**found.evidence(*pair)) for pair in best[:SHOWN]]

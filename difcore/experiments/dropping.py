@@ -150,7 +150,7 @@ def summary(found: Examined) -> pd.DataFrame:
     said = said.groupby("image")["text"].agg("; ".join)
     verdict = best["verdict"] + best["reason"].map(lambda reason: f": {reason}" if reason else "")
     rows = best[["image", "fingerprint", "z", "p", "p_holm"]].assign(verdict=verdict)
-    return rows.assign(says=[said.get(image, "nothing") for image in best["image"]])
+    return rows.assign(**{"the file says": [said.get(image, "nothing") for image in best["image"]]})
 
 
 def demo_files(n: int = 3, size: int = 128) -> list[tuple[str, bytes]]:
