@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
 import torch
 from tiny import random_dncnn
@@ -23,6 +24,7 @@ from difcore.fingerprints.detector import Detector, filter_for
 from difcore.machine import winograd
 from difcore.machine.winograd import TORCH, installed
 from difcore.residuals.denoisers import FoldedDnCNN, load_denoiser
+from difcore.residuals.sets import residuals_of
 from difcore.runtime import ENGINE_GAIN, Runtime, resolve
 
 HERE = installed()
@@ -94,6 +96,18 @@ def test_threads_processes_and_copies_give_the_same_bytes(one_thread: None) -> N
     assert torch.equal(quick(x), expected)  # an image each
     assert (quick(x[:1]) - expected[:1]).abs().max() < 1e-6
     assert set(quick.filter.chain.nets) == {1, 2}  # type: ignore[attr-defined]
+
+
+@needs_ncnn
+def test_sets_of_images_are_the_same_on_any_number_of_threads(cache: Path, one_thread: None) -> None:
+    given, quick = np.random.default_rng(0).integers(0, 256, (3, 300, 300, 3), np.uint8), load_denoiser(engine=HERE)
+    found = [residuals_of(given, quick, 288, cache=kept).values for kept in (False, True, True)]
+    torch.set_num_threads(2)
+    found.append(residuals_of(given, quick, 288, cache=False).values)
+    assert all(np.array_equal(each, found[0]) for each in found)
+    plain = residuals_of(given, load_denoiser(), 288).values  # not what the other engine left in the cache
+    assert 0 < np.abs(plain.astype(np.float32) - found[0]).max() < 1e-3
+    assert len({path.parents[1] for path in cache.glob("residuals/*/*/*.npy")}) == 2
 
 
 def test_bfloat16_other_devices_and_the_high_pass_are_torchs() -> None:

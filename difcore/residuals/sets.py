@@ -119,7 +119,8 @@ def residuals_of(
     skipped: list[Skipped] = []
     pending: list[tuple[int, Path | None, np.ndarray]] = []
     slots: dict[str, int] = {}
-    per_call = max(1, PIXELS_PER_CALL.get(denoiser.device.split(":")[0], 256**2) // crop**2)
+    fewest = 1 if denoiser.engine == TORCH else torch.get_num_threads()  # the other engine gives each thread an image
+    per_call = max(fewest, PIXELS_PER_CALL.get(denoiser.device.split(":")[0], 256**2) // crop**2)
 
     def flush() -> None:
         batch = to_batch(np.stack([image for _, _, image in pending]), denoiser.device)
