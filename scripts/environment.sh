@@ -31,7 +31,8 @@ prepare_environment() {
     wanted="$(inputs_hash "$PYTHON")"
     if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
         echo "Installing the versions of requirements.lock into .venv (minutes, the first time)" >&2
-        "$PYTHON" -m pip install --quiet --disable-pip-version-check -r requirements.lock >&2
+        # Not compiled: of a hundred packages only what is imported will be, once.
+        "$PYTHON" -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock >&2
         "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
         echo "$wanted" >"$stamp"
     fi

@@ -65,8 +65,8 @@ def robustness_table(bench: Bench, trial: Trial) -> pd.DataFrame:
     own = Detector.load(trial.detector) if trial.detector else None
     if bench.crop < (own.crop if own else trial.crop):
         raise ValueError(f"images of {bench.crop} px are smaller than the detector's crop")
-    device, rounded, limit = bench.runtime.device, bench.runtime.bfloat16, trial.limit or None
-    used = own.filter() if own else load_denoiser(bench.denoiser, device, rounded, limit)
+    on, limit = bench.runtime, trial.limit or None
+    used = own.filter() if own else load_denoiser(bench.denoiser, on.device, on.bfloat16, limit, on.engine)
     shared = {
         "encoding": "native",
         "filter": used.name if own else bench.denoiser,
@@ -107,7 +107,8 @@ def tried(
         classes = {label: unseen(getattr(sets, label), own, most) for label in ("real", "fake")}
     else:
         parts = divide(sets, values["n_train"], seed, (), most)
-        used = load_denoiser(values["filter"], runtime.device, runtime.bfloat16, trial.limit or None)
+        limit = trial.limit or None
+        used = load_denoiser(values["filter"], runtime.device, runtime.bfloat16, limit, runtime.engine)
         real, fake = (centre_crops(pool.images, trial.crop) for pool in (parts.real, parts.fake))
         detectors = [methods.fit(method, real, fake, used, seed, plan) for method in trial.methods]
         classes = {"real": parts.test_real.images, "fake": parts.test_fake.images}

@@ -138,7 +138,7 @@ def travelled(
     sets, strange = data
     own, seed = values["fitted_on"], values["seed"]
     parts = divide(sets[own], values["n_train"], seed, (), most)
-    used = load_denoiser(values["filter"], runtime.device, runtime.bfloat16, limit)
+    used = load_denoiser(values["filter"], runtime.device, runtime.bfloat16, limit, runtime.engine)
     detector = methods.fit(values["method"], parts.real.images, parts.fake.images, used, seed, plan)
     if known := {*parts.real.hashes, *parts.test_real.hashes} & {*strange.hashes}:
         raise NotEnough(f"{len(known)} of the other reals are among those of {own}")
