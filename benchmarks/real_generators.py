@@ -175,7 +175,7 @@ def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, kee
         chosen = np.sort(rng.permutation(len(photos[encoding]))[: options.n_train])
         real, fake = photos[encoding].values[chosen], sets[encoding][name].values[train]
         plan = DifPlan(options.steps, seed=seed, bfloat16=bfloat16)
-        used = (name, encoding, len(train), plan)
+        used = (name, encoding, len(train), plan, sha256_bytes(real.tobytes(), fake.tobytes()))
 
         def file(method: str, *parts: object) -> Path:
             key = sha256_bytes(repr((denoiser.hash, code, method, *parts)).encode())[:16]

@@ -2,6 +2,9 @@
 
 import json
 import re
+import socket
+import subprocess
+import sys
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +18,7 @@ from test_widgets import all_text, control, pngs
 from tiny import noise_images, textures
 
 from difcore.audit.watermark import MESSAGES, write_mark
-from difcore.batch import examiner
+from difcore.batch import examiner, serving
 from difcore.experiments import dropping
 from difcore.experiments.dropping import examine_bytes, summary
 from difcore.fingerprints.detector import Bank, Detector
@@ -92,6 +95,8 @@ def test_each_refused_file_is_named_with_its_reason(bank: Bank, monkeypatch: pyt
     assert reasons["small.png"].startswith("too small") and reasons["notes.txt"].startswith("not an image")
     assert reasons["cut.png"].startswith("damaged") and reasons["big.png"].startswith("too large")
     assert reasons["late.png"].startswith("too many") and len(reasons) == 5
+    alike = [("b.png", good), ("b.png (2)", good), ("b.png", good)]
+    assert list(examine_bytes(alike, bank).files) == ["b.png", "b.png (2)", "b.png (3)"]
     nothing = examine_bytes([("notes.txt", b"text")], bank)
     assert nothing.files == {} and len(nothing.table) == 0 and len(summary(nothing)) == 0
 
@@ -136,6 +141,23 @@ def test_the_widget_answers_files(bank: Bank) -> None:
     assert len(pngs(box)) == 1 and "a.png" in all_text(box) and "examiners_report.html" in all_text(box)
     control(box, "Choose images").value = ({**file, "name": "<i>.txt", "content": memoryview(b"text")},)
     assert pngs(box) == [] and "&lt;i&gt;.txt: not an image" in all_text(box)
+
+
+def test_the_browser_is_sent_to_a_server_that_listens_and_not_without_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    late = f"import socket, time; time.sleep(0.3); s = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
+    for code, answer in ((late, True), ("", False)):
+        server = subprocess.Popen([sys.executable, "-c", code])
+        assert serving.listening(port, server) is answer
+        server.kill()
+        server.wait()
+
+
+def test_the_app_says_what_it_cannot_use_before_it_serves() -> None:
+    from test_cli import call
+
+    assert call("app", "no-such-file.safetensors", "--no-browser").code == 2
 
 
 def test_the_command_line_writes_the_report(bank: Bank, tmp_path: Path) -> None:

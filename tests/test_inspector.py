@@ -107,6 +107,18 @@ def test_an_image_that_is_too_small_is_said_to_be(room: Room) -> None:
     assert pngs(box) == [] and "too small: 16x16" in all_text(box)
 
 
+def test_what_is_too_small_or_no_image_is_in_no_ones_way(room: Room, tmp_path: Path) -> None:
+    (tmp_path / "notes_000.txt").write_text("text", encoding="utf-8")
+    useless = {"a_009.png": noise_images(1, 16)[0], "b_000.png": tmp_path / "notes_000.txt"}
+    more = Room(room.detectors, {**room.images, **useless})
+    table = more.table(["a"]).set_index("image")
+    assert list(table.index[table.rho.isna()]) == ["small_000.png", "a_009.png", "b_000.png"]
+    (row,) = compared(more, draws=19).to_dict("records")
+    assert (row["n_real"], row["n_a"], row["n_b"]) == (2, 2, 0)
+    with pytest.raises(ValueError, match="two fingerprints of one size"):
+        compared(Room({"a": room.detectors["a"]}, room.images))
+
+
 def test_comparison_and_its_widget(room: Room) -> None:
     patterns = {name: d.pattern.numpy() for name, d in room.detectors.items()}
     assert_each_control_redraws(comparer(patterns), {"Channel": "R", "Spectrum power": 1.0, "Shifts (px)": 8})

@@ -79,6 +79,7 @@ def test_any_network_with_any_padding(depth: int, features: int, pad: int) -> No
 def test_threads_processes_and_copies_give_the_same_bytes(one_thread: None) -> None:
     x, quick = images(40, 33), load_denoiser(engine=HERE)
     expected = quick(x)
+    assert quick(x[:0]).shape == (0, *x.shape[1:])
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(quick, [x] * 8))
     found += [pickle.loads(pickle.dumps(quick))(x), *joblib.Parallel(2)(joblib.delayed(residuals)(x) for _ in range(2))]

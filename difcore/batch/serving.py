@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +20,9 @@ from tempfile import TemporaryDirectory
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from difcore.experiments.showroom import known_fingerprints
 from difcore.files import atomic_json
+from difcore.fingerprints.detector import Bank
 
 TITLE = """# Which known generator made this image?
 
@@ -30,6 +34,7 @@ LARGEST = 2**29  # bytes of all images of one upload
 
 def serve(fingerprints: Sequence[str], port: int = 0, browser: bool = True) -> int:
     """Serve until interrupted; the exit status. ``fingerprints``: as ``known_fingerprints``; ``port`` 0: a free one."""
+    Bank(list(known_fingerprints(fingerprints).values()))  # what cannot be used is said here, not in the browser
     words = [str(Path(word).resolve()) if Path(word).is_file() else word for word in fingerprints]
     with TemporaryDirectory(prefix="difcore-") as root:
         code = f"from difcore.batch.examiner import drop_app\ndrop_app({words!r})"
@@ -57,7 +62,7 @@ def serve(fingerprints: Sequence[str], port: int = 0, browser: bool = True) -> i
         server = subprocess.Popen(command, cwd=root, env=os.environ | {"JUPYTER_PATH": paths})
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # else the server would outlive this process
         try:
-            if browser:
+            if browser and listening(port, server):
                 webbrowser.open(address)
             return server.wait()
         except KeyboardInterrupt:
@@ -65,3 +70,12 @@ def serve(fingerprints: Sequence[str], port: int = 0, browser: bool = True) -> i
         finally:
             server.terminate()
             server.wait()
+
+
+def listening(port: int, server: subprocess.Popen[bytes]) -> bool:
+    """Wait until a server listens; False if it ends instead."""
+    while server.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        time.sleep(0.1)
+    return False

@@ -64,7 +64,7 @@ def versions() -> str:
     from difcore.records.artefacts import versions as recorded
 
     names = [re.split(r"[^\w.-]", one)[0] for one in requires("difcore") or () if "extra ==" not in one]
-    there = {each.name.lower().replace("_", "-") for each in distributions()}
+    there = {(each.name or "").lower().replace("_", "-") for each in distributions()}  # some are damaged
     if absent := [name for name in names if name.lower().replace("_", "-") not in there]:
         raise LookupError(f"not installed: {', '.join(absent)}")
     return ", ".join(f"{name} {number}" for name, number in recorded().items())

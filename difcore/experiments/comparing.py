@@ -44,7 +44,7 @@ def compared(room: Room, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
         row["shift_p"] = float((np.abs(lags) >= abs(lags[middle]) - 1e-12).mean())
         rho = {}
         for kind in ("real", a, b):
-            names = [name for name, made in origin.items() if made == kind]
+            names = [name for name, made in origin.items() if made == kind and room.sees(a, name)]
             seen = [[room.seen(name, image)[1] for image in names] for name in (a, b)]
             patterns = (one, two)
             each = [ncc(p[None], np.stack(x))[0] for p, x in zip(patterns, seen, strict=True) if x]
@@ -56,6 +56,8 @@ def compared(room: Room, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
             row |= {"auc_ab": kin.auc[0, 1], "auc_ba": kin.auc[1, 0], "kinship": kinship(kin.share)[0, 1]}
             row |= {"kinship_low": drawn[0], "kinship_high": drawn[1]}
         rows.append(row)
+    if not rows:
+        raise ValueError("nothing to compare: two fingerprints of one size are needed")
     return pd.DataFrame(rows)
 
 

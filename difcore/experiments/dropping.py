@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -119,7 +120,8 @@ def examine_bytes(files: Sequence[tuple[str, bytes]], bank: Bank, false_alarm: f
         labels: dict[str, str] = {}
         for k, (given, content) in enumerate(files):
             name = shown(Path(given).name)[-LONGEST_NAME:] or f"file {k}"
-            label = f"{name} ({k})" if name in labels.values() else name
+            labelled = chain([name], (f"{name} ({n})" for n in count(k)))
+            label = next(text for text in labelled if text not in labels.values())
             path = Path(root) / f"{k:03}{Path(name).suffix[:9]}"
             reason = f"too many: at most {MOST_FILES} files at once" if k >= MOST_FILES else ""
             if not reason and len(content) > MOST_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from difcore.figures.style import NotebookFigure
 from difcore.files import DATA_DIR, NeedsData
 from difcore.fingerprints.detector import Detector, published_null, read_named
 from difcore.images.crops import read_crop
+from difcore.images.decoding import ImageError
 from difcore.images.folders import list_images
 from difcore.images.sources import locate
 from difcore.records import Claim
@@ -83,6 +85,12 @@ class Room:
             self.kept[key] = pixels, values
         return self.kept[key]
 
+    def sees(self, fingerprint: str, image: str) -> bool:
+        """Whether the image can be used, and is large enough."""
+        with suppress(ImageError):
+            return bool(self.seen(fingerprint, image))
+        return False
+
     def view(self, fingerprint: str, image: str, look: Look) -> NotebookFigure:
         """The inspector's panes, the same as its controls show."""
         return inspection(*self.seen(fingerprint, image), self.detectors[fingerprint], look, f"{fingerprint} × {image}")
@@ -92,12 +100,16 @@ class Room:
         return inspection_charts(*self.seen(fingerprint, image), self.detectors[fingerprint])
 
     def table(self, fingerprints: Sequence[str]) -> pd.DataFrame:
-        """rho of every image with these fingerprints: z, p, and the parts by lattice, which add up to rho."""
+        """rho of every image with these fingerprints, NaN where it cannot be used; z, p, and rho's parts by lattice."""
         rows = []
         for name in fingerprints:
             detector, pattern = self.detectors[name], self.detectors[name].pattern.numpy()
             for image in self.images:
-                residual = self.seen(name, image)[1]
+                try:
+                    residual = self.seen(name, image)[1]
+                except ImageError:  # the inspector says why
+                    rows.append({"image": image, "fingerprint": name, "rho": np.nan, "z": np.nan, "p": np.nan})
+                    continue
                 rho, null = float(local_correlation(residual, pattern, 1).mean()), detector.null
                 judged = {"z": float(null.z(rho)), "p": float(null.p(rho))} if null else {"z": np.nan, "p": np.nan}
                 rows.append({"image": image, "fingerprint": name, "rho": rho, **judged})

@@ -149,7 +149,7 @@ def family(found: Evidence, founders: Sequence[str] = (), least: float = LEAST) 
 
 
 def orphans(found: Evidence, founders: Sequence[str]) -> pd.DataFrame:
-    """Of each model that is no founder: how likely it is kin to none of the founders, as far as these can tell.
+    """Of each model that is no founder: how often one that is kin to no founder is as similar to one of them.
 
     The nearest founder's similarity a = max_i (s_ij + s_ji) / 2 is compared with those of the F (F - 1) / 2 pairs of
     founders, which are unrelated: taken for normal, with their own mean m and standard deviation d, another unrelated
@@ -159,7 +159,7 @@ def orphans(found: Evidence, founders: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        model, nearest (founder), similarity, p (of having no ancestor among the founders), founders, pairs.
+        model, nearest (founder), similarity, p (small: it has an ancestor among the founders), founders, pairs.
     """
     place = {name: k for k, name in enumerate(found.names)}
     known = [place[name] for name in founders if name in place]

@@ -120,7 +120,7 @@ class FoldedDnCNN:
     def __call__(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         h = F.pad(x, (self.pad,) * 4) - 0.5
-        h = self.chain(h) if self.chain else self.direct(h.contiguous(memory_format=torch.channels_last))
+        h = self.chain(h) if self.chain and len(h) else self.direct(h.contiguous(memory_format=torch.channels_last))
         cut = (h.shape[2] - height) // 2  # nothing, unless there are fewer layers than ``pad``
         return h[:, :, cut : cut + height, cut : cut + width] * NOISE_UNIT
 
