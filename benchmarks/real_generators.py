@@ -12,7 +12,7 @@ whose 8x8 blocks then lie alike in all images.
 
 Tables: ``published``: the authors' fingerprints, their centres untouched, on every set (if the release is found);
 ``cross``: each fit on each set. Sets are those of the generators, and two that no fingerprint may find: cbsd68, and
-photos/test with the invisible mark of Stable Diffusion's scripts. ``control``: DIF fitted to permuted labels. Each row
+photos/test with the invisible mark of Stable Diffusion's scripts. ``control``: DIF fitted to permuted labels, as many of each class in both halves. Each row
 is a balanced accuracy with Newcombe's interval, an AUC with its own, and the shares called generated at a false-alarm
 rate of 1 % by the null (``called_real``, ``called_fake``), n, seed. Fits are kept in OUT_DIR/fits: a run that is
 killed, or several at once for some seeds each, lose none, and a last run puts the tables together.
@@ -185,8 +185,9 @@ def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, kee
             method: partial(fit, method, real, fake, plan, name) for method in options.methods
         }
         if not options.no_control and "DIF" in options.methods and seed == options.seeds[0]:
-            both = np.concatenate([real, fake])[rng.permutation(2 * len(train))]
-            halves = both[: len(train)], both[len(train) :]
+            # Half of each class in either half: of labels drawn freely, chance leaves one with more fakes to find.
+            mixed = [images[rng.permutation(len(images))] for images in (real, fake)]
+            halves = [np.concatenate([x[k::2] for x in mixed]) for k in range(2)]
             makers["permuted"] = partial(fit, "DIF", *halves, replace(plan, seed=seed + 1), name)
         trained = {Path(photos[encoding].names[k]).name for k in chosen}
         for method, make in makers.items():
