@@ -12,7 +12,7 @@ whose 8x8 blocks then lie alike in all images.
 
 Tables: ``published``: the authors' fingerprints, their centres untouched, on every set (if the release is found);
 ``cross``: each fit on each set. Sets are those of the generators, and two that no fingerprint may find: cbsd68, and
-photos/test with the invisible mark of Stable Diffusion's scripts. ``control``: DIF fitted to permuted labels, as many of each class in both halves. Each row
+photos/test with the invisible mark of Stable Diffusion's scripts. ``control``: DIF fitted to mixed halves. Each row
 is a balanced accuracy with Newcombe's interval, an AUC with its own, and the shares called generated at a false-alarm
 rate of 1 % by the null (``called_real``, ``called_fake``), n, seed. Fits are kept in OUT_DIR/fits: a run that is
 killed, or several at once for some seeds each, lose none, and a last run puts the tables together.
