@@ -31,8 +31,9 @@ prepare_environment() {
     wanted="$(inputs_hash "$PYTHON")"
     if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
         echo "Installing the versions of requirements.lock into .venv (minutes, the first time)" >&2
-        # Not compiled: of a hundred packages only what is imported will be, once.
+        # Compiled afterwards, on all cores; pip compiles on one.
         "$PYTHON" -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock >&2
+        "$PYTHON" -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # some files are templates, not Python
         "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
         echo "$wanted" >"$stamp"
     fi
