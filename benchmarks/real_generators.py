@@ -42,9 +42,9 @@ from difcore.fingerprints.detector import Detector, published_null
 from difcore.fingerprints.dif import DifPlan, fit_marra18, fit_restarted
 from difcore.fingerprints.null import Null, null_of
 from difcore.fingerprints.verdicts import DEMOSAICED, FALSE_ALARM, false_alarm_of
-from difcore.images.crops import decode, read_crop
+from difcore.images.crops import read_crop
 from difcore.images.folders import list_images
-from difcore.images.kinds import SMALLEST, demosaiced, lossless
+from difcore.images.kinds import demosaiced, lossless
 from difcore.images.sources import locate
 from difcore.machine.source_digest import code_digest
 from difcore.records import artefact
@@ -145,9 +145,6 @@ def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, kee
     root: Path = options.data_root
     files = list_images(root / "photos/train")
     photographs = {DEMOSAICED: demosaiced(files[1::2]), "lossless photographs": lossless(files[::2])}
-    # The files that these are of: those too small are left out of them.
-    kept_of = {kind: [f for f in half if min(decode(f).shape[:2]) >= SMALLEST] for kind, half in
-               zip(photographs, (files[1::2], files[::2]), strict=True)}  # fmt: skip
     reals: dict[str, dict[str, Images]] = {}
     sets: dict[str, dict[str, Images]] = {}
     photos: dict[str, ResidualSet] = {}
@@ -162,7 +159,7 @@ def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, kee
         sets[encoding] |= {"cbsd68": reals[encoding]["cbsd68"]}
         sets[encoding] |= {"photos, marked": Images.of(load(marked(root / REALS["photos"])).values)}
         photos[encoding] = load(root / "photos/train")
-        kinds[encoding] = {kind: load(images).values for kind, images in photographs.items()}
+        kinds[encoding] = {kind: load(np.stack([*images.values()])).values for kind, images in photographs.items()}
         try:
             for name, print_ in published_fingerprints(locate()).items():
                 for row in tested(print_, published_null(print_), reals[encoding], sets[encoding]):
@@ -176,11 +173,6 @@ def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, kee
         real, fake = photos[encoding].values[chosen], sets[encoding][name].values[train]
         plan = DifPlan(options.steps, seed=seed, bfloat16=bfloat16)
         used = (name, encoding, len(train), plan, sha256_bytes(real.tobytes(), fake.tobytes()))
-
-        def file(method: str, *parts: object) -> Path:
-            key = sha256_bytes(repr((denoiser.hash, code, method, *parts)).encode())[:16]
-            return options.out / "fits" / f"{key}.safetensors"
-
         makers: dict[str, Callable[[], Detector]] = {
             method: partial(fit, method, real, fake, plan, name) for method in options.methods
         }
@@ -191,12 +183,13 @@ def measure(options: argparse.Namespace, denoiser: Denoiser, bfloat16: bool, kee
             makers["permuted"] = partial(fit, "DIF", *halves, replace(plan, seed=seed + 1), name)
         trained = {Path(photos[encoding].names[k]).name for k in chosen}
         for method, make in makers.items():
-            print_ = kept(file(method, *used), make)
+            key = sha256_bytes(repr((denoiser.hash, code, method, *used)).encode())[:16]
+            print_ = kept(options.out / "fits" / f"{key}.safetensors", make)
             for tested_as in options.tested_as:
                 held = np.setdiff1d(np.arange(len(photos[tested_as])), chosen)
                 rho = {"photographs": print_.rho(photos[tested_as].values[held]).numpy()}
                 for kind, values in kinds[tested_as].items():
-                    unseen = [k for k, f in enumerate(kept_of[kind]) if f.name not in trained]
+                    unseen = [k for k, f in enumerate(photographs[kind]) if f.name not in trained]
                     rho[kind] = print_.rho(values[unseen]).numpy()
                 own = {other: x.take(rest) if other == name else x for other, x in sets[tested_as].items()}
                 facts = {"method": method, "fitted_on": name, "fitted_as": encoding, "tested_as": tested_as}

@@ -110,6 +110,11 @@ def sha256_bytes(*parts: bytes | memoryview) -> str:
     return digest.hexdigest()
 
 
+def read_registry(path: Path) -> dict[str, str]:
+    """File names and their SHA-256, of lines "name hash"."""
+    return dict(line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
 def sha256_file(path: Path | str) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:

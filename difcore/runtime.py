@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -21,13 +22,14 @@ import torch
 from torch import Tensor
 
 from difcore.files import atomic_json, only_writer, read_json, sha256_bytes
+from difcore.fingerprints.detector import Detector, filter_for
 from difcore.fingerprints.priors import IN_CHANNELS, build_prior
 from difcore.images.scenes import scene
 from difcore.machine.cache import keep, optional_folder
 from difcore.machine.convolution import conv_relu
 from difcore.machine.devices import channels_last, device_name, exact, processor_facts, processor_name, to_batch
 from difcore.machine.winograd import TORCH, Chain, installed
-from difcore.residuals.denoisers import load_denoiser
+from difcore.residuals.denoisers import Denoiser, load_denoiser
 
 WORTH_WHILE = 1.3  # times faster that bfloat16 has to be, to be chosen
 ENGINE_GAIN, ENGINE_ERROR = 1.15, 1e-6  # times faster that ncnn has to be; how far its residuals may lie from torch's
@@ -60,6 +62,14 @@ class Runtime:
     def wanted(self) -> bool | None:
         """What a fingerprint's filter runs in; None, where the probe chose bfloat16: what it was fitted in."""
         return None if self.bfloat16 and self.method not in (ASKED, PRECISION_VARIABLE) else self.bfloat16
+
+    def denoiser(self, name: str | Path, limit: float | None = None) -> Denoiser:
+        """The residual filter of a name as it runs here: on this device, in this precision, by this engine."""
+        return load_denoiser(name, self.device, self.bfloat16, limit, self.engine)
+
+    def denoiser_of(self, detectors: Sequence[Detector], name: str | Path | None = None) -> Denoiser:
+        """The filter that detectors were fitted with (``filter_for``), as it runs here."""
+        return filter_for(detectors, name, self.device, self.wanted(), self.engine)
 
     def facts(self) -> dict[str, Any]:
         """For records."""

@@ -3,8 +3,7 @@
     python scripts/published_null.py DATA_ROOT [OUT.csv] [--limit N]
 
 DATA_ROOT holds photos/train (JPEG files) and the authors' release as dif_official/. No image of photos/test, nor of
-the release, is looked at: those are what the null is tested on. Three kinds of photographs are made of the files:
-
+the release, is looked at: those are what the null is tested on. Three kinds of photographs are made of the files
 (``difcore.images.kinds``): "jpeg", as they are; "lossless", every second; "demosaiced", the others.
 """
 
@@ -13,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -41,7 +41,8 @@ def main() -> None:
     prints = published_fingerprints(locate(options.data_root))
     patterns = torch.stack([p.pattern for p in prints.values()])
     tables = []
-    sources = {"jpeg": files, "lossless": lossless(files[::2]), "demosaiced": demosaiced(files[1::2])}
+    made = {"lossless": lossless(files[::2]), "demosaiced": demosaiced(files[1::2])}
+    sources = {"jpeg": files, **{kind: np.stack([*images.values()]) for kind, images in made.items()}}
     for kind, source in sources.items():
         rho = ncc(patterns, residuals_of(source, denoiser, CROP, progress=True).values)
         table = pd.DataFrame(rho.numpy().T, columns=list(prints)).round(5)

@@ -104,9 +104,9 @@ def test_the_selftest_passes_in_bfloat16_too_and_not_within_float32s_tolerance()
 
 
 def test_another_filter_in_a_filters_place_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = selftest.load_denoiser
+    load = Runtime.denoiser
     other = {"highpass": "scenes"}
-    monkeypatch.setattr(selftest, "load_denoiser", lambda name, *a, **k: load(other.get(name, name), *a, **k))
+    monkeypatch.setattr(Runtime, "denoiser", lambda self, name, *a: load(self, other.get(name, name), *a))
     found = selftest.beside_pinned().set_index("check")
     assert list(found.index[~found.ok]) == ["residuals of highpass, in 8-bit steps"]
 

@@ -14,7 +14,7 @@ from tiny import grid, noise_images
 
 from difcore.experiments.comparing import compared, comparison_claims
 from difcore.experiments.showroom import FILES, Room, inspection_claims, known_fingerprints
-from difcore.figures.inspection import Look, comparison, limit_of
+from difcore.figures.inspection import Look, comparison
 from difcore.figures.spectra import lag_correlation, local_correlation, rho_by_frequency, spectral_peaks
 from difcore.figures.style import png
 from difcore.fingerprints.correlation import ncc
@@ -74,9 +74,9 @@ def test_rho_by_shift_finds_the_shift() -> None:
 def test_the_limit_is_where_the_null_allows_the_rate() -> None:
     null = null_of({"reals": np.random.default_rng(0).normal(0, 0.01, 60)})
     assert null is not None
-    limit = limit_of(null, 0.01)
+    limit = null.limit(0.01)
     assert limit is not None and null.p(limit) <= 0.01 < null.p(limit - 0.001)
-    assert limit_of(null, 1e-6) is None  # so few reals cannot vouch for it
+    assert null.limit(1e-6) is None  # so few reals cannot vouch for it
 
 
 def test_the_inspector_redraws_saves_and_says_how_to_repeat_it(room: Room, tmp_path: Path) -> None:

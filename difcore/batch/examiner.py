@@ -34,7 +34,6 @@ def examiners_report(found: Examined, command: str, files: Mapping[str, Path] | 
     files : dict of fingerprint to its file, optional
         For their hashes; without one it is the pattern's.
     """
-    from difcore.figures.inspection import limit_of
     from difcore.figures.panels import evidence_panels
     from difcore.figures.style import png
     from difcore.records.artefacts import git_commit, versions
@@ -48,7 +47,7 @@ def examiners_report(found: Examined, command: str, files: Mapping[str, Path] | 
             {
                 "name": d.name, "method": d.method, "crop": d.crop, "mu_real": d.mu_real, "mu_fake": d.mu_fake,
                 "digest": digest, "of": "file" if path else "pattern",
-                "limit": limit_of(d.null, found.false_alarm) if d.null else None,
+                "limit": d.null.limit(found.false_alarm) if d.null else None,
                 "null": [f"{reals.n} {kind}" for kind, reals in kinds], "least": d.null.smallest if d.null else None,
             }
         )  # fmt: skip

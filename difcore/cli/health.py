@@ -12,7 +12,7 @@ import typer
 
 from difcore.cli import options as opt
 from difcore.cli.output import answer, table
-from difcore.files import DATA_DIR, PROJECT_DIR, sha256_file
+from difcore.files import DATA_DIR, PROJECT_DIR, read_registry, sha256_file
 
 PREPARE = PROJECT_DIR / "run_all.sh"
 INSTALL = f"{PREPARE} --help" if PREPARE.is_file() else f"{sys.executable} -m pip install --force-reinstall difcore"
@@ -111,7 +111,7 @@ def kernel() -> str:
 
 def weights() -> str:
     """How many there are; LookupError names those that are missing or have another hash."""
-    registry = dict(line.split() for line in (DATA_DIR / "weights_registry.txt").read_text("utf-8").splitlines())
+    registry = read_registry(DATA_DIR / "weights_registry.txt")
     wrong = [n for n, h in registry.items() if not (DATA_DIR / n).is_file() or sha256_file(DATA_DIR / n) != h]
     if wrong:
         raise LookupError(f"missing, or with another SHA-256: {', '.join(wrong)}")

@@ -48,7 +48,7 @@ def make_plan(method: str, given: Mapping[str, Any], **rest: Any) -> DifPlan:
 def prepare(of: Fitting, given: Plan, mode: str = "ours") -> tuple[DifPlan, Denoiser]:
     """The plan and the residual filter of a fit."""
     from difcore.fingerprints.presets import preset
-    from difcore.residuals.denoisers import LIMIT, load_denoiser
+    from difcore.residuals.denoisers import LIMIT
     from difcore.runtime import resolve
 
     usual, runtime = preset(mode), resolve(of.device, of.precision)
@@ -56,7 +56,7 @@ def prepare(of: Fitting, given: Plan, mode: str = "ours") -> tuple[DifPlan, Deno
     plan = make_plan(of.method, vars(given), **rest)
     limit = usual.held(LIMIT if of.limit else None)
     name = checked_denoiser(usual.filter(of.denoiser))
-    return plan, load_denoiser(name, runtime.device, runtime.bfloat16, limit, runtime.engine)
+    return plan, runtime.denoiser(name, limit)
 
 
 def training_count(mode: str, train: int | None, images: Sequence[Sequence[Path]]) -> int | None:
@@ -69,7 +69,7 @@ def training_count(mode: str, train: int | None, images: Sequence[Sequence[Path]
 
 def open_bank(paths: Sequence[Path], of: Using) -> tuple[list[Path], Bank]:
     """The fingerprints' files, each once, and their bank."""
-    from difcore.fingerprints.detector import Bank, filter_for, filter_name, read_named
+    from difcore.fingerprints.detector import Bank, filter_name, read_named
     from difcore.images.folders import list_images
     from difcore.runtime import resolve
 
@@ -79,7 +79,7 @@ def open_bank(paths: Sequence[Path], of: Using) -> tuple[list[Path], Bank]:
             raise ValueError(f"{path} was fitted at a crop of {detector.crop} px, so --crop {of.crop} does not fit it")
     runtime, detectors = resolve(of.device, of.precision), list(known.values())
     name = checked_denoiser(of.denoiser or filter_name(detectors))
-    bank = Bank(detectors, filter_for(detectors, name, runtime.device, runtime.wanted(), runtime.engine))
+    bank = Bank(detectors, runtime.denoiser_of(detectors, name))
     if of.reals:
         bank = bank.with_reals(list_images(of.reals, of.recursive), of.jpeg, show_progress())
     return list(known), bank

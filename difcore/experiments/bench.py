@@ -30,7 +30,7 @@ from difcore.paper import DISPLAY
 from difcore.records.artefacts import versions
 from difcore.records.cells import Cell, Dependence, run_cells
 from difcore.records.claims import check_results
-from difcore.residuals.denoisers import REFERENCES, Denoiser, load_denoiser
+from difcore.residuals.denoisers import REFERENCES, Denoiser
 from difcore.runtime import Runtime
 from difcore.stats import as_row, detection
 
@@ -67,8 +67,7 @@ class Bench:
 
     def filter(self, name: str = "") -> Denoiser:
         """A residual filter; the bench's own, if none is named."""
-        on = self.runtime
-        return load_denoiser(name or self.denoiser, on.device, on.bfloat16, engine=on.engine)
+        return self.runtime.denoiser(name or self.denoiser)
 
     def record(self, parameters: Mapping[str, Any] | None = None, **axes: Iterable[Any]) -> dict[str, Any]:
         """What a record keeps of a table: parameters with the grid of ``axes`` in words, weights, data, runtime."""
@@ -185,8 +184,7 @@ def detect(
     """One cell: fit ``values["method"]`` to ``n_train`` images of each class, test it on others: ``stats.as_row``."""
     runtime.check()
     parts = divide(sets, values["n_train"], values["seed"], sizes, max_test)
-    used = values["filter"] or "highpass"  # classifiers ignore it
-    denoiser = load_denoiser(used, runtime.device, runtime.bfloat16, engine=runtime.engine)
+    denoiser = runtime.denoiser(values["filter"] or "highpass")  # classifiers ignore it
     plan = replace(plan, prior=values["prior"] or plan.prior)
     images = parts.real.images, parts.fake.images
     detector = methods.fit(values["method"], *images, denoiser, values["seed"], plan, training)

@@ -32,7 +32,6 @@ from difcore.machine.cache import cache_folder, needed_folder, used
 from difcore.machine.source_digest import code_digest
 from difcore.records.cells import OK, Cell, cell_key, cluster_address, read_cell, run_cells
 from difcore.records.claims import CellsFailed, failure_of
-from difcore.residuals.denoisers import load_denoiser
 from difcore.residuals.sets import allocate, residuals_of
 from difcore.runtime import Runtime
 
@@ -116,7 +115,7 @@ def fit_cell(
     """One model: F_E and F_A of ``n_train`` images of each class, residuals of its test images; names of the files."""
     runtime.check()
     chosen = divide(load(f"{values['generator']}|native"), values["n_train"], values["seed"], (), max_test)
-    filter_ = load_denoiser(denoiser, runtime.device, runtime.bfloat16, engine=runtime.engine)
+    filter_ = runtime.denoiser(denoiser)
     pools = (chosen.real, chosen.fake, chosen.test_real, chosen.test_fake)
     real, fake, test_real, test_fake = (residuals_of(p.images, filter_, p.images.shape[1]).values for p in pools)
     row: dict[str, Any] = {"n_real": len(test_real), "n_fake": len(test_fake)}

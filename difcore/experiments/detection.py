@@ -23,7 +23,6 @@ from difcore.files import NeedsData
 from difcore.fingerprints.priors import PRIORS
 from difcore.paper import VARIANTS, paper_order
 from difcore.records.cells import OK, Cell
-from difcore.residuals.denoisers import load_denoiser
 from difcore.residuals.sets import residuals_of
 from difcore.runtime import Runtime
 from difcore.stats import (
@@ -128,7 +127,7 @@ def border_energy(sets: Sets, values: Mapping[str, Any], denoiser: str, runtime:
     """One cell of ``boundary_table``."""
     runtime.check()
     parts = divide(sets, values["n_train"], values["seed"])
-    used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, engine=runtime.engine)
+    used = runtime.denoiser(denoiser)
     pools = (parts.real.images, parts.fake.images)
     real, fake = (residuals_of(images, used, images.shape[1]).values for images in pools)
     energy = (fake.astype(np.float32).mean(0) - real.astype(np.float32).mean(0)) ** 2

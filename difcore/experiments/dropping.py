@@ -85,23 +85,27 @@ def examined(
     """
     called = labels or {}
     paths = {called.get(name, name): Path(name) for name in judged.residuals.names}
-    rows = [(image, kind, value) for image, path in paths.items() for kind, value in what_it_says(path).items()]
+    rows, crops = [], {}
+    for image, path in paths.items():
+        whole = decode(path)
+        crops[image] = read_crop(whole, bank.crop, jpeg)
+        rows += [(image, kind, value) for kind, value in what_it_says(path, whole).items()]
     return Examined(
         bank,
         false_alarm,
         judged.table.assign(image=[called.get(name, name) for name in judged.table["image"]]),
         {image: sha256_file(path) for image, path in paths.items()},
-        {image: read_crop(path, bank.crop, jpeg) for image, path in paths.items()},
+        crops,
         dict(zip(paths, map(np.asarray, judged.residuals.values), strict=True)),
         pd.DataFrame(rows, columns=["image", "kind", "value"]),
         tuple(Skipped(Path(called.get(str(s.path), str(s.path))), s.reason) for s in judged.residuals.skipped),
     )
 
 
-def what_it_says(path: Path) -> dict[str, str]:
+def what_it_says(path: Path, pixels: np.ndarray) -> dict[str, str]:
     """``stated``, and the known marks that ``audit.watermark`` reads in the whole image."""
     found = stated(path)
-    bits = read_carriers(decode(path))[0]
+    bits = read_carriers(pixels)[0]
     for message in MESSAGES:
         reading = read_marks([bits], message)
         if reading.marked[0]:

@@ -36,7 +36,7 @@ from difcore.lineage.families import (
 )
 from difcore.paper import VARIANTS, WITH_IMAGES
 from difcore.records.claims import Claim
-from difcore.residuals.denoisers import LIMIT, load_denoiser
+from difcore.residuals.denoisers import LIMIT
 from difcore.stats import share_estimate
 
 FLOOR = 1e-3  # of the mean power: what a frequency without any is taken to hold
@@ -207,7 +207,7 @@ def published_trees(plan: CrossPlan, draws: int) -> dict[str, Tree]:
     """The six generators of the release that come with images: MJ and SD 1.4 are kin, nobody else is known to be."""
     mode, runtime = preset(plan.mode), plan.runtime
     name, limit = mode.filter(FOREIGN_DENOISER), mode.held(LIMIT)
-    denoiser = load_denoiser(name, runtime.device, runtime.bfloat16, limit, runtime.engine)
+    denoiser = runtime.denoiser(name, limit)
     scores = score_release(locate(plan.data_root or None), denoiser, progress=True)
     rows = [list(scores.fingerprints).index(name) for name in WITH_IMAGES]
     real, fake = ([part[name][rows].double().numpy() for name in WITH_IMAGES] for part in (scores.real, scores.fake))

@@ -28,7 +28,7 @@ from difcore.experiments.cross_scores import CrossScores, patterns_of
 from difcore.experiments.pools import FAKE_SEED, MIN_TEST, REAL_SEED, divide, folder_sets, kept_scenes
 from difcore.files import shown
 from difcore.fingerprints.correlation import ncc
-from difcore.fingerprints.detector import FOREIGN_DENOISER, Bank, Detector, filter_for, read_named
+from difcore.fingerprints.detector import FOREIGN_DENOISER, Bank, Detector, read_named
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.fitting import FITTED, HELD_OUT, FitOptions, check_method, draw, fit_pattern, unique_pair
 from difcore.fingerprints.null import null_of, reals_of
@@ -37,7 +37,7 @@ from difcore.images.crops import Skipped, read_crop
 from difcore.images.folders import find_generators, list_images
 from difcore.paper import LOW_SAMPLES, LOW_SAMPLES_DROP
 from difcore.records import Claim
-from difcore.residuals.denoisers import LIMIT, Denoiser, load_denoiser
+from difcore.residuals.denoisers import LIMIT, Denoiser
 from difcore.runtime import Runtime
 from difcore.stats import SURE, as_row, detection, share_estimate, sum_estimate, wilson
 
@@ -261,7 +261,7 @@ def detect_your_own(
         raise ValueError("give fingerprints and a folder of images, or neither for the demo")
     if not fingerprints:
         names = [name for name in demo.generators if SHIPPED.get(name, Path(name)).is_file()]
-        used = load_denoiser(denoiser, runtime.device, runtime.bfloat16, LIMIT, runtime.engine)
+        used = runtime.denoiser(denoiser, LIMIT)
         plan = DifPlan(steps=demo.steps, bfloat16=runtime.bfloat16, seed=demo.seed)
         sizes = Sizes(demo.n_train, demo.crop, control_quality=0)
         with demo_folders(names, demo.n_train + MIN_TEST, demo.crop) as at:
@@ -272,7 +272,7 @@ def detect_your_own(
     known = [given for given in fingerprints if isinstance(given, Detector)]
     known += read_named([Path(given) for given in fingerprints if not isinstance(given, Detector)]).values()
     name = FOREIGN_DENOISER if all(d.foreign for d in known) else denoiser
-    bank = Bank(known, filter_for(known, name, runtime.device, runtime.wanted(), runtime.engine))
+    bank = Bank(known, runtime.denoiser_of(known, name))
     bank = bank.with_reals(list_images(reals), progress=progress) if reals else bank
     judged = bank.judge(images, false_alarm, progress=progress)
     found = judged.residuals

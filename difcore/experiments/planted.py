@@ -16,8 +16,8 @@ from difcore.audit.findings import Audit, audit_classes
 from difcore.audit.watermark import MESSAGES, write_mark
 from difcore.experiments.claiming import judge
 from difcore.experiments.own import demo_folders
-from difcore.images.crops import read_crop
-from difcore.images.decoding import ImageError
+from difcore.images.changes import resized
+from difcore.images.crops import usable_crops
 from difcore.images.folders import list_images
 from difcore.records.claims import Claim
 
@@ -103,20 +103,12 @@ def plants(real: Pictures, fake: Pictures, seed: int) -> dict[str, Pictures]:
 
 
 def _enlarged(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    side = round(len(image) * scale)
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))[: len(image), : len(image)]
+    return resized(image, scale)[: len(image), : len(image)]
 
 
 def _crops(paths: Sequence[Path], crop: int, most: int) -> Pictures:
     """The first ``most`` images that are large enough."""
-    found: Pictures = []
-    for path in paths:
-        if len(found) == most:
-            break
-        try:
-            found.append(read_crop(path, crop))
-        except ImageError:
-            continue
+    found = list(usable_crops(paths, crop, most).values())
     if len(found) < 3:
         raise ValueError(f"{len(found)} of {len(paths)} images have {crop} px a side; expected three at least")
     return found

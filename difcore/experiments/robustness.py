@@ -27,7 +27,6 @@ from difcore.images.crops import centre_crop, centre_crops, sha256_pixels
 from difcore.machine.source_digest import code_digest
 from difcore.records.cells import Cell, NotEnough, run_cells
 from difcore.records.claims import OK, Claim, over_cells
-from difcore.residuals.denoisers import load_denoiser
 from difcore.runtime import Runtime
 from difcore.stats import Estimate, as_row, auc_estimate, detection, found_at, sum_estimate
 
@@ -66,8 +65,7 @@ def robustness_table(bench: Bench, trial: Trial) -> pd.DataFrame:
     own = Detector.load(trial.detector) if trial.detector else None
     if bench.crop < (own.crop if own else trial.crop):
         raise ValueError(f"images of {bench.crop} px are smaller than the detector's crop")
-    on, limit = bench.runtime, trial.limit or None
-    used = own.filter() if own else load_denoiser(bench.denoiser, on.device, on.bfloat16, limit, on.engine)
+    used = own.filter() if own else bench.runtime.denoiser(bench.denoiser, trial.limit or None)
     shared = {
         "encoding": "native",
         "filter": used.name if own else bench.denoiser,
@@ -108,8 +106,7 @@ def tried(
         classes = {label: unseen(getattr(sets, label), own, most) for label in ("real", "fake")}
     else:
         parts = divide(sets, values["n_train"], seed, (), most)
-        limit = trial.limit or None
-        used = load_denoiser(values["filter"], runtime.device, runtime.bfloat16, limit, runtime.engine)
+        used = runtime.denoiser(values["filter"], trial.limit or None)
         real, fake = (centre_crops(pool.images, trial.crop) for pool in (parts.real, parts.fake))
         detectors = [methods.fit(method, real, fake, used, seed, plan) for method in trial.methods]
         classes = {"real": parts.test_real.images, "fake": parts.test_fake.images}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +16,7 @@ from difcore.files import DATA_DIR
 from difcore.fingerprints.detector import Detector
 from difcore.images.crops import read_crop
 from difcore.images.scenes import rendered
-from difcore.residuals.denoisers import SHIPPED, load_denoiser
+from difcore.residuals.denoisers import SHIPPED
 from difcore.residuals.sets import residuals_of
 from difcore.runtime import Runtime
 
@@ -28,7 +27,6 @@ FORMATS: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True}, "jp
 
 def measured(runtime: Runtime) -> dict[str, float]:
     """Each pinned quantity as it is here: of images, decoders, every shipped filter, and a detector's scores."""
-    load = partial(load_denoiser, device=runtime.device, bfloat16=runtime.bfloat16, engine=runtime.engine)
     real, fake = rendered(REALS, SIZE, SOURCE_STYLE), fakes_of(GENERATOR, FAKES, SIZE)
     found = {"mean of the scenes": real.mean(), "mean of the generated images": fake.mean()}
     with TemporaryDirectory() as folder:
@@ -37,10 +35,10 @@ def measured(runtime: Runtime) -> dict[str, float]:
             found[f"what {suffix} changes"] = np.abs(read_crop(path, SIZE) - real[0].astype(float)).mean()
     images = np.concatenate([real, fake])
     for name in (*SHIPPED, "highpass"):
-        values = residuals_of(images, load(name), SIZE, cache=False).values.astype(np.float64)
+        values = residuals_of(images, runtime.denoiser(name), SIZE, cache=False).values.astype(np.float64)
         found[f"residuals of {name}, in 8-bit steps"] = 255 * np.sqrt((values**2).mean())
     detector = Detector.load(FINGERPRINT)
-    own = load(detector.metadata["denoiser"], limit=detector.metadata["limit"])
+    own = runtime.denoiser(detector.metadata["denoiser"], detector.metadata["limit"])
     rho = detector.rho(residuals_of(images, own, SIZE, cache=False)).tolist()
     return found | {f"score of {'scene' if k < len(real) else 'fake'} {k}": value for k, value in enumerate(rho)}
 

@@ -13,16 +13,15 @@ import pandas as pd
 from difcore.demo.generators import fakes_of
 from difcore.experiments.claiming import judge_above
 from difcore.experiments.pools import FAKE_SEED, REAL_SEED, kept_scenes
-from difcore.experiments.published import published_fingerprints
 from difcore.figures.inspection import Look, inspection, inspection_charts
-from difcore.figures.spectra import local_correlation, rho_by_frequency, spectral_peaks
+from difcore.figures.spectra import rho_by_frequency, spectral_peaks
 from difcore.figures.style import NotebookFigure
 from difcore.files import DATA_DIR, NeedsData
-from difcore.fingerprints.detector import Detector, published_null, read_named
+from difcore.fingerprints.detector import Detector, read_named
 from difcore.images.crops import read_crop
 from difcore.images.decoding import ImageError
 from difcore.images.folders import list_images
-from difcore.images.sources import locate
+from difcore.paper import GENERATORS
 from difcore.records import Claim
 from difcore.residuals.sets import residuals_of
 from difcore.stats import auc, auc_estimate
@@ -47,12 +46,8 @@ def known_fingerprints(wanted: Sequence[str], data_root: str = "") -> dict[str, 
     found: dict[str, Detector] = {}
     for word in wanted:
         if word == PUBLISHED:
-            try:
-                release = published_fingerprints(locate(data_root or None))
-            except (NeedsData, FileNotFoundError):
-                continue
-            behind = {name: d.recording(d.filter()) for name, d in release.items()}
-            found |= {name: replace(d, null=published_null(d)) for name, d in behind.items()}
+            with suppress(NeedsData, FileNotFoundError):
+                found |= {name: Detector.published(name, data_root or None) for name in GENERATORS}
         else:
             files = [*FILES.values()] if word == DEMO else [Path(word)]
             found |= {d.name: replace(d, denoiser=d.filter()) for d in read_named(files).values()}
@@ -110,7 +105,7 @@ class Room:
                 except ImageError:  # the inspector says why
                     rows.append({"image": image, "fingerprint": name, "rho": np.nan, "z": np.nan, "p": np.nan})
                     continue
-                rho, null = float(local_correlation(residual, pattern, 1).mean()), detector.null
+                rho, null = float(detector.rho(residual[None])[0]), detector.null
                 judged = {"z": float(null.z(rho)), "p": float(null.p(rho))} if null else {"z": np.nan, "p": np.nan}
                 rows.append({"image": image, "fingerprint": name, "rho": rho, **judged})
                 rows[-1] |= {f"rho {part}": value for part, value in rho_by_frequency(residual, pattern).items()}

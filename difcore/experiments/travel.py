@@ -13,7 +13,6 @@ from functools import cache, partial
 from itertools import product
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from difcore.detectors import methods
@@ -24,13 +23,12 @@ from difcore.experiments.detection_claims import HIGH_PASS, filter_claims, silen
 from difcore.experiments.pools import REAL_SEED, TEST_SEED, Pool, Sets, divide, kept_scenes, make_pool
 from difcore.fingerprints.dif import DifPlan
 from difcore.fingerprints.fitting import draw
-from difcore.images.crops import read_crop
+from difcore.images.crops import usable_crops
 from difcore.images.decoding import ImageError
 from difcore.images.folders import list_images
 from difcore.machine.source_digest import code_digest
 from difcore.records.cells import Cell, NotEnough, run_cells
 from difcore.records.claims import Claim, check_results, over_cells
-from difcore.residuals.denoisers import load_denoiser
 from difcore.runtime import Runtime
 from difcore.stats import as_row, detection
 
@@ -60,19 +58,10 @@ def read_others(folder: str, crop: int, test: int, quality: int | None) -> Pool:
     if not folder:
         seeds = range(REAL_SEED + TEST_SEED, REAL_SEED + TEST_SEED + (test or 64))
         return make_pool(kept_scenes(seeds, crop, OTHER_STYLE), [f"{OTHER_STYLE} {k}" for k in seeds], quality)
-    images: list[np.ndarray] = []
-    names: list[str] = []
-    for path in list_images(folder):
-        if len(images) == (test or np.inf):
-            break
-        try:
-            images.append(read_crop(path, crop))
-            names.append(path.name)
-        except ImageError:
-            continue
+    images = usable_crops(list_images(folder), crop, test or None)
     if not images:
         raise ImageError(f"no image in {folder} has {crop} px a side")
-    return make_pool(images, names, quality)
+    return make_pool([*images.values()], [path.name for path in images], quality)
 
 
 def travel_table(bench: Bench, trip: Trip, others: Callable[[int | None], Pool]) -> pd.DataFrame:
@@ -97,9 +86,7 @@ def travel_table(bench: Bench, trip: Trip, others: Callable[[int | None], Pool])
         If no cell has a result.
     """
     strange = " ".join(others(None).hashes)
-    digest = cache(
-        lambda name: load_denoiser(name, bench.runtime.device, bench.runtime.bfloat16, trip.limit or None).hash
-    )
+    digest = cache(lambda name: bench.runtime.denoiser(name, trip.limit or None).hash)
     cells = []
     for quality, name, seed in product(bench.qualities, trip.fitted or bench.sources, trip.seeds):
         for filter_, method in product(trip.filters, trip.methods):
@@ -138,7 +125,7 @@ def travelled(
     sets, strange = data
     own, seed = values["fitted_on"], values["seed"]
     parts = divide(sets[own], values["n_train"], seed, (), most)
-    used = load_denoiser(values["filter"], runtime.device, runtime.bfloat16, limit, runtime.engine)
+    used = runtime.denoiser(values["filter"], limit)
     detector = methods.fit(values["method"], parts.real.images, parts.fake.images, used, seed, plan)
     if known := {*parts.real.hashes, *parts.test_real.hashes} & {*strange.hashes}:
         raise NotEnough(f"{len(known)} of the other reals are among those of {own}")

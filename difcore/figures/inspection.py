@@ -28,7 +28,6 @@ from difcore.figures.spectra import (
 )
 from difcore.figures.style import CHANCE, FAKE, GREY, REAL, NotebookFigure, signed_map, styled
 from difcore.fingerprints.detector import Detector
-from difcore.fingerprints.null import Null
 from difcore.fingerprints.verdicts import FALSE_ALARM
 
 COLOURS = ("magma", "viridis", "cividis", "gray")  # each readable in grey and by the colour-blind
@@ -105,19 +104,11 @@ def stretched(pattern: ArrayLike, look: Look) -> np.ndarray:
     return np.clip((fingerprint_image(pattern, look.channel) - 0.5) * look.gain + 0.5, 0, 1)
 
 
-def limit_of(null: Null, rate: float = FALSE_ALARM) -> float | None:
-    """The lowest rho that a null calls generated at ``rate``; None if so few reals cannot vouch for any."""
-    middle = max(reals.mean for reals in null.kinds.values())
-    tried = np.linspace(middle, middle + 30 * null.sigma, 3001)
-    found = np.flatnonzero(null.p(tried) <= rate)
-    return float(tried[found[0]]) if len(found) else None
-
-
 def number_line(axes: Axes, detector: Detector, rho: float, rate: float = FALSE_ALARM) -> None:
     """rho among the centres, the reals of the null, and the limit at a rate of false alarms."""
     null, marks = detector.null, [(detector.mu_real, REAL, "real centre"), (detector.mu_fake, FAKE, "generated centre")]
     reals = np.concatenate([kind.rho for kind in null.kinds.values()]) if null else np.empty(0)
-    limit = limit_of(null, rate) if null else None
+    limit = null.limit(rate) if null else None
     axes.plot(reals, np.full(len(reals), 0.25), "|", color=REAL, markersize=9, alpha=0.6, markeredgewidth=0.8)
     for value, colour, _ in marks:
         axes.axvline(value, 0, 0.62, color=colour)
@@ -198,7 +189,7 @@ def inspection_charts(image: np.ndarray, residual: ArrayLike, detector: Detector
     low, high = profile.get_ylim()
     profile.set(ylim=(low, high + 0.35 * (high - low)), title="radial profile, dB")
     profile.set_xlabel("cycles per px", labelpad=1)
-    rho = float(local_correlation(residual, pattern, 1).mean())
+    rho = float(detector.rho(np.asarray(residual)[None])[0])
     number_line(figure.add_axes((0.265, 0.2, 0.42, 0.66)), detector, rho)
     parts = rho_by_frequency(residual, pattern)
     bars.bar(list(parts), list(parts.values()), color=[FAKE if v > 0 else REAL for v in parts.values()])

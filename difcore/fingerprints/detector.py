@@ -299,15 +299,17 @@ class Detector:
             raise ValueError(f"{path} is not a difcore fingerprint: {error}{hint}") from error
 
     @classmethod
-    def published(cls, name: str) -> Detector:
+    def published(cls, name: str, data_root: Path | str | None = None) -> Detector:
         """A fingerprint of the authors' release ("sd14"), with the filter for it and the null that is shipped.
+
+        ``data_root``: where the release is looked for (``images.sources.locate``).
 
         Raises
         ------
         NeedsData, FileNotFoundError
             If the release is not here (``difcore fetch``), or has no such fingerprint.
         """
-        found = cls.from_official(locate() / "checks" / name / "chk_0.pt", name)
+        found = cls.from_official(locate(data_root) / "checks" / name / "chk_0.pt", name)
         return replace(found.recording(found.filter()), null=published_null(found))
 
     @classmethod

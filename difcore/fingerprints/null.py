@@ -136,6 +136,13 @@ class Null:
         """Probability of a false alarm at ``rho``: that a real image correlates as much, (N,) in (0, 1]."""
         return np.max([reals.p(rho) for reals in self.kinds.values()], axis=0)
 
+    def limit(self, rate: float) -> float | None:
+        """The lowest rho that is called generated at a rate of false alarms; None if so few reals vouch for none."""
+        middle = max(reals.mean for reals in self.kinds.values())
+        tried = np.linspace(middle, middle + 30 * self.sigma, 3001)
+        found = np.flatnonzero(self.p(tried) <= rate)
+        return float(tried[found[0]]) if len(found) else None
+
 
 def log10_ratio(null: Null, fakes: Reals, rho: ArrayLike) -> Floats:
     """log10 of how much likelier correlations are of the generator's images than of reals, (N,).

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,17 @@ def through_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
     return np.array(Image.open(buffer, formats=["JPEG"]))
+
+
+def usable_crops(paths: Iterable[Path], crop: int, most: int | None = None) -> dict[Path, NDArray[np.uint8]]:
+    """Centre crops of the first ``most`` images (None: all) that have one; what cannot be used is passed over."""
+    found: dict[Path, NDArray[np.uint8]] = {}
+    for path in paths:
+        if len(found) == most:
+            break
+        with suppress(ImageError):
+            found[path] = read_crop(path, crop)
+    return found
 
 
 def skip_report(skipped: Sequence[Skipped], total: int) -> str:

@@ -18,27 +18,27 @@ from difcore.images.scenes import bayer_camera
 SHORT, SMALLEST = 272, 340  # px, of the short side: what photographs are made, and what those left out are under
 
 
-def smaller(files: Sequence[Path], short: int = SHORT, smallest: int = SMALLEST) -> Iterator[np.ndarray]:
+def smaller(files: Sequence[Path], short: int = SHORT, smallest: int = SMALLEST) -> Iterator[tuple[Path, np.ndarray]]:
     """Each photograph at a short side of ``short`` px (Lanczos), whole; those under ``smallest`` are left out."""
     for path in files:
         image = Image.fromarray(decode(path))
         if min(image.size) >= smallest:
             scale = short / min(image.size)
             width, height = (max(short, round(side * scale)) for side in image.size)
-            yield np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+            yield path, np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def lossless(files: Sequence[Path], crop: int = 256) -> np.ndarray:
-    """Centres of the smaller photographs, uint8 (N, crop, crop, 3), not encoded again."""
-    return np.stack([centre_crop(image, crop) for image in smaller(files)])
+def lossless(files: Sequence[Path], crop: int = 256) -> dict[Path, np.ndarray]:
+    """Centres of the smaller photographs, uint8 (crop, crop, 3) each, not encoded again."""
+    return {path: centre_crop(image, crop) for path, image in smaller(files)}
 
 
-def demosaiced(files: Sequence[Path], crop: int = 256) -> np.ndarray:
+def demosaiced(files: Sequence[Path], crop: int = 256) -> dict[Path, np.ndarray]:
     """Crops of the smaller photographs through ``scenes.bayer_camera``, at a random phase of its mosaic."""
-    crops = []
-    for k, image in enumerate(smaller(files)):
+    crops = {}
+    for k, (path, image) in enumerate(smaller(files)):
         rng = np.random.default_rng(k)
         seen = bayer_camera(centre_crop(image, crop + 2).astype(np.float32) / 255, rng)
         y, x = rng.integers(2, size=2)
-        crops.append(seen[y : y + crop, x : x + crop])
-    return np.stack(crops)
+        crops[path] = seen[y : y + crop, x : x + crop]
+    return crops

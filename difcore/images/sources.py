@@ -24,7 +24,7 @@ from urllib.parse import quote
 from PIL import Image
 from tqdm.auto import tqdm
 
-from difcore.files import DATA_DIR, PROJECT_DIR, NeedsData, atomic_write, sha256_file
+from difcore.files import DATA_DIR, PROJECT_DIR, NeedsData, atomic_write, read_registry, sha256_file
 from difcore.images.crops import centre_crop, decode, sha256_pixels
 from difcore.images.decoding import ImageError
 from difcore.images.folders import FolderError, make_root, root_of
@@ -80,8 +80,7 @@ class Source:
 
 def release_registry() -> dict[str, str]:
     """Path of each file of the release, relative to its root, to its SHA-256."""
-    lines = (DATA_DIR / "release_registry.txt").read_text(encoding="utf-8").splitlines()
-    return dict(line.split() for line in lines if line.strip())
+    return read_registry(DATA_DIR / "release_registry.txt")
 
 
 def real_registry() -> tuple[Source, ...]:

@@ -199,9 +199,7 @@ class Artefact:
 
     def filter(self, name: str, limit: float | None = None) -> Denoiser:
         """Another residual filter, in this runtime; its hash goes into the record."""
-        from difcore.residuals.denoisers import load_denoiser
-
-        found = load_denoiser(name, self.runtime.device, self.runtime.bfloat16, limit, self.runtime.engine)
+        found = self.runtime.denoiser(name, limit)
         taken = self.weights.get(found.name, found.hash) != found.hash
         self.weights[f"{found.name}, limit {limit or 'none'}" if taken else found.name] = found.hash
         return found
